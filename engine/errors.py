@@ -1,0 +1,95 @@
+"""Every error the engine raises on purpose; anything else that escapes is a bug of ours.
+
+EngineError
+ |- ModelNotFoundError      no such catalogue name or file              (name, reason)
+ |- ModelFormatError        the file is not a readable GGUF             (path, detail)
+ |- UnsupportedModelError   readable, but we lack something             (what, value, supported)
+ |- DownloadError           a model could not be fetched                (name, detail)
+ |- ContextOverflowError    prompt longer than the context              (n_tokens, limit_tokens)
+ |- DeviceMemoryError       the memory plan does not fit                (asked_bytes, free_bytes, plan)
+ |- RequestError            a request asks for something impossible     (detail)
+ |- EngineBusyError         the queue is full                           (n_waiting)
+ |- EngineDiedError         the engine's child process ended            (detail)
+ `- NativeError             a kernel refused its arguments or failed    (op, detail)
+     `- DeviceLostError     the device is unusable; the engine must be rebuilt
+
+Messages are lower case without a full stop; they say what was found, what was expected and what
+to do. Cancellation is not an error: it is `FinishReason.CANCELLED`.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class EngineError(Exception):
+    """Base of all engine errors; `str(error)` is fit to be shown to a user."""
+
+
+class ModelNotFoundError(EngineError):
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"model '{name}' was not found: {reason}")
+        self.name, self.reason = name, reason
+
+
+class ModelFormatError(EngineError):
+    def __init__(self, path: Path | str, detail: str) -> None:
+        super().__init__(f"{path}: not a readable GGUF file: {detail}")
+        self.path, self.detail = path, detail
+
+
+class UnsupportedModelError(EngineError):
+    def __init__(self, what: str, value: object, supported: Sequence[str]) -> None:
+        super().__init__(f"{what} '{value}' is not supported; supported: {', '.join(supported)}")
+        self.what, self.value, self.supported = what, value, tuple(supported)
+
+
+class DownloadError(EngineError):
+    def __init__(self, name: str, detail: str) -> None:
+        super().__init__(f"could not fetch model '{name}': {detail}")
+        self.name, self.detail = name, detail
+
+
+class ContextOverflowError(EngineError):
+    def __init__(self, n_tokens: int, limit_tokens: int) -> None:
+        super().__init__(
+            f"{n_tokens} tokens do not fit the context of {limit_tokens}; "
+            "shorten the prompt or raise the context size"
+        )
+        self.n_tokens, self.limit_tokens = n_tokens, limit_tokens
+
+
+class DeviceMemoryError(EngineError):
+    def __init__(self, asked_bytes: int, free_bytes: int, plan: str) -> None:
+        super().__init__(
+            f"needs {asked_bytes / 2**20:.0f} MiB but {free_bytes / 2**20:.0f} MiB are free ({plan}); "
+            "choose a smaller model or context"
+        )
+        self.asked_bytes, self.free_bytes, self.plan = asked_bytes, free_bytes, plan
+
+
+class RequestError(EngineError):
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class EngineBusyError(EngineError):
+    def __init__(self, n_waiting: int) -> None:
+        super().__init__(f"{n_waiting} requests are already waiting; try again when some are done")
+        self.n_waiting = n_waiting
+
+
+class EngineDiedError(EngineError):
+    def __init__(self, detail: str) -> None:
+        super().__init__(f"the engine process ended ({detail}); it restarts by itself")
+        self.detail = detail
+
+
+class NativeError(EngineError):
+    def __init__(self, op: str, detail: str) -> None:
+        super().__init__(f"{op}: {detail}")
+        self.op, self.detail = op, detail
+
+
+class DeviceLostError(NativeError):
+    """The device is unusable; the engine must be rebuilt."""

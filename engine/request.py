@@ -1,0 +1,111 @@
+"""What crosses the engine's boundary: plain data, so a request may come from another process."""
+
+from enum import StrEnum
+
+import msgspec
+
+from engine.config import SamplingConfig
+
+
+class PromptPart(msgspec.Struct, frozen=True):
+    """A piece of the prompt.
+
+    `is_special` parts name one special token of the vocabulary ("<|fim_prefix|>"); all other text
+    is tokenized as plain text, so a file that contains such a name cannot forge the token.
+    With `heal`, generation begins inside this part's last token: that token is taken out of the
+    prompt and the output is constrained to begin with its text (which is not part of the result).
+    At most one part may have it.
+    """
+
+    text: str
+    is_special: bool = False
+    heal: bool = False
+
+
+class FinishReason(StrEnum):
+    STOP = "stop"  # an end token, a stop string, or `on_text` asked for it
+    LENGTH = "length"  # max_tokens or the context is used up
+    DEADLINE = "deadline"
+    CANCELLED = "cancelled"
+
+
+class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One completion to generate.
+
+    `document` groups requests: a newer one supersedes older ones of the same document, which
+    finish as CANCELLED. Lower `priority` runs first. `stop` strings end the text and are not part
+    of it. `deadline_ms` counts from arrival at the engine; what was decoded by then is returned.
+    """
+
+    prompt: tuple[PromptPart, ...]
+    max_tokens: int = 128
+    stop: tuple[str, ...] = ()
+    sampling: SamplingConfig = SamplingConfig()
+    document: str | None = None
+    priority: int = 0
+    deadline_ms: float | None = None
+
+
+class Timings(msgspec.Struct, kw_only=True):
+    """Milliseconds by stage. `total` includes waiting in the queue."""
+
+    queue: float = 0.0
+    tokenize: float = 0.0
+    prefill: float = 0.0
+    decode: float = 0.0
+    total: float = 0.0
+
+
+class GenerateResult(msgspec.Struct, kw_only=True):
+    """The text and how it came about. `prompt_tokens` are the ids the model saw, in order;
+    `n_cached` of them came from the prefix cache. `tokens` are the generated ids, the end token
+    not among them; `n_steps` counts model steps after prefill."""
+
+    text: str
+    prompt_tokens: list[int]
+    tokens: list[int]
+    finish_reason: FinishReason
+    timings_ms: Timings
+    n_cached: int = 0
+    n_steps: int = 0
+
+
+class ModelInfo(msgspec.Struct, kw_only=True, frozen=True):
+    """What was loaded. `special_tokens` lists every special token's text in the vocabulary, from
+    which a caller decides which prompt forms the model knows."""
+
+    name: str
+    path: str
+    architecture: str
+    n_parameters: int
+    n_ctx: int
+    n_vocab: int
+    weight_bytes: int
+    memory_bytes: int
+    n_threads: int
+    backend: str
+    load_ms: float
+    special_tokens: tuple[str, ...] = ()
+    chat_template: str | None = None
+    notices: tuple[str, ...] = ()
+
+
+class EngineStats(msgspec.Struct, kw_only=True):
+    """Counters since the model was loaded."""
+
+    n_requests: int = 0
+    n_cancelled: int = 0
+    n_prompt_tokens: int = 0
+    n_cached_tokens: int = 0
+    n_tokens: int = 0
+    prefill_ms: float = 0.0
+    decode_ms: float = 0.0
+    cache_bytes: int = 0
+    cache_entries: int = 0
+
+
+class LoadProgress(msgspec.Struct, frozen=True):
+    """`fraction` is in 0..1; `message` says what is being done."""
+
+    fraction: float
+    message: str
