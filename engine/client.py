@@ -1,0 +1,380 @@
+"""The parent's side of the engine: one async interface over a supervised child or a thread."""
+
+import asyncio
+import itertools
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from engine.config import EngineConfig
+from engine.errors import EngineDiedError, EngineError
+from engine.frames import (
+    Cancel,
+    Done,
+    ErrorInfo,
+    Failed,
+    Generate,
+    GetStats,
+    Load,
+    Loaded,
+    LoadFailed,
+    Progress,
+    Stats,
+    StopText,
+    Text,
+    ToParent,
+)
+from engine.links import ChildLink, Link, ThreadLink
+from engine.request import EngineStats, GenerateRequest, GenerateResult, ModelInfo
+from engine.worker import DEFAULT_ENGINE
+
+_T = TypeVar("_T")
+_log = logging.getLogger("flash_lsp.engine")
+
+
+class EngineState(StrEnum):
+    STARTING = "starting"
+    LOADING = "loading"
+    READY = "ready"
+    FAILED = "failed"  # and stays so until `restart`
+    CLOSED = "closed"
+
+
+class EngineStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """`fraction` is the progress of loading, in 0..1; `info` is there when READY."""
+
+    state: EngineState
+    message: str
+    fraction: float = 0.0
+    info: ModelInfo | None = None
+
+
+class AsyncEngine(Protocol):
+    """The engine as the server sees it; used from one event loop."""
+
+    on_state: Callable[[EngineStatus], None] | None
+
+    @property
+    def status(self) -> EngineStatus: ...
+    @property
+    def state(self) -> EngineState: ...
+
+    async def start(self) -> None:
+        """Begin to load, without waiting for it."""
+        ...
+
+    async def ready(self) -> ModelInfo:
+        """Wait until the model is loaded; raises what prevents it."""
+        ...
+
+    async def generate(
+        self, request: GenerateRequest, on_text: Callable[[str], bool] | None = None
+    ) -> GenerateResult:
+        """Generate, waiting for the model if need be.
+
+        `on_text` gets new text and returns False to end with STOP; the result's text may go a
+        little further than what it saw. Cancelling the awaiting task cancels the request.
+        Raises EngineError; EngineDiedError if the engine ended meanwhile.
+        """
+        ...
+
+    async def stats(self) -> EngineStats:
+        """Counters as of the last request that ended."""
+        ...
+
+    async def restart(self) -> None:
+        """Begin anew, in particular after FAILED; pending requests fail."""
+        ...
+
+    async def close(self) -> None:
+        """Cancel everything and end; calling it again does nothing."""
+        ...
+
+
+class RestartPolicy:
+    """How soon an engine that died is started again, if at all.
+
+    Dying `max_deaths` times within `window_s` before the model was loaded is final. Other deaths
+    are followed by a restart: at once for the first few, then after growing pauses.
+    """
+
+    LONGEST_PAUSE_S = 30.0
+
+    def __init__(self, max_deaths: int = 3, window_s: float = 60.0) -> None:
+        self.max_deaths, self.window_s = max_deaths, window_s
+        self._deaths: deque[tuple[float, bool]] = deque()  # when, and whether it was loading
+
+    def pause_s(self, now_s: float, *, was_loading: bool) -> float | None:
+        """Note a death and say how long to wait before the next life; None gives up."""
+        self._deaths.append((now_s, was_loading))
+        while self._deaths[0][0] <= now_s - self.window_s:
+            self._deaths.popleft()
+        if sum(loading for _, loading in self._deaths) >= self.max_deaths:
+            return None
+        n_extra = len(self._deaths) - self.max_deaths
+        return 0.0 if n_extra <= 0 else min(2.0 ** (n_extra - 1), self.LONGEST_PAUSE_S)
+
+
+@dataclass(slots=True)
+class _Generation:
+    result: asyncio.Future[GenerateResult]
+    on_text: Callable[[str], bool] | None
+    is_text_enough: bool = False
+
+
+class _SupervisedEngine(AsyncEngine):
+    """Keeps a link alive and gives every request its answer, whatever happens to the link."""
+
+    def __init__(self, config: EngineConfig, new_link: Callable[[], Link]) -> None:
+        self.on_state = None
+        self._config = config
+        self._new_link = new_link
+        self._link: Link | None = None
+        self._supervisor: asyncio.Task[None] | None = None
+        self._restarts = RestartPolicy()
+        self._status = EngineStatus(state=EngineState.STARTING, message="not started")
+        self._failure: ErrorInfo | None = None
+        self._is_settled = asyncio.Event()  # ready, failed or closed: nothing to wait for
+        self._ids = itertools.count(1)
+        self._generations: dict[int, _Generation] = {}
+        self._stats: dict[int, asyncio.Future[EngineStats]] = {}
+
+    @property
+    def status(self) -> EngineStatus:
+        return self._status
+
+    @property
+    def state(self) -> EngineState:
+        return self._status.state
+
+    async def start(self) -> None:
+        if self._supervisor is None and self.state is not EngineState.CLOSED:
+            self._supervisor = asyncio.create_task(self._supervise())
+
+    async def ready(self) -> ModelInfo:
+        while True:
+            await self._is_settled.wait()
+            # Waking up takes a turn of the loop, in which the engine may have died again.
+            if self._status.info is not None:
+                return self._status.info
+            if self.state is EngineState.CLOSED:
+                raise _closed_error()
+            if self._failure is not None:
+                raise self._failure.to_error()
+
+    async def generate(
+        self, request: GenerateRequest, on_text: Callable[[str], bool] | None = None
+    ) -> GenerateResult:
+        await self.ready()
+        id = next(self._ids)
+        generation = _Generation(asyncio.get_running_loop().create_future(), on_text)
+        self._generations[id] = generation
+        try:
+            self._send(Generate(id, request))
+            return await generation.result
+        except asyncio.CancelledError:
+            self._send(Cancel(id))
+            raise
+        finally:
+            del self._generations[id]
+
+    async def stats(self) -> EngineStats:
+        await self.ready()
+        id = next(self._ids)
+        answer = self._stats[id] = asyncio.get_running_loop().create_future()
+        try:
+            self._send(GetStats(id))
+            return await answer
+        finally:
+            del self._stats[id]
+
+    async def restart(self) -> None:
+        if self.state is EngineState.CLOSED:
+            raise _closed_error()
+        await self._end_life()
+        self._abandon_requests(EngineDiedError("restarted on request"))
+        self._restarts = RestartPolicy()
+        self._set_status(EngineState.STARTING, "restarting")
+        await self.start()
+
+    async def close(self) -> None:
+        self._set_status(EngineState.CLOSED, "closed")
+        self._abandon_requests(_closed_error())
+        await self._end_life()
+
+    async def _end_life(self) -> None:
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+            await asyncio.wait([self._supervisor])
+            self._supervisor = None
+        if self._link is not None:
+            await self._link.close()  # again, as cancelling may have cut the first time short
+            self._link = None
+
+    async def _supervise(self) -> None:
+        """Live, and live again after every death, until that is hopeless."""
+        try:
+            while (pause_s := await self._live()) is not None:
+                await asyncio.sleep(pause_s)
+        except Exception as error:
+            _log.exception("the engine's supervisor failed")
+            self._fail(ErrorInfo.of(error))
+
+    async def _live(self) -> float | None:
+        """Live one life; returns how long to wait before the next one, None if there is none."""
+        self._set_status(EngineState.STARTING, "starting the engine")
+        link = self._link = self._new_link()
+        failure, could_open = None, ""
+        try:
+            await link.open()
+            link.send(Load(self._config))
+            failure = await self._serve(link)
+        except EngineDiedError as error:
+            could_open = error.detail
+        finally:
+            was_loading = self.state is not EngineState.READY
+            self._set_status(EngineState.STARTING, "the engine ended")
+            how = await link.close()
+        if failure is not None:
+            self._fail(failure)
+            return None
+        return self._mourn(could_open or how, was_loading=was_loading)
+
+    async def _serve(self, link: Link) -> ErrorInfo | None:
+        """Take frames until the link ends; returns why the model could not be loaded, if so."""
+        while (frame := await link.receive()) is not None:
+            if isinstance(frame, LoadFailed):
+                return frame.error
+            self._take(frame)
+        return None
+
+    def _mourn(self, how: str, *, was_loading: bool) -> float | None:
+        """Tell everyone of a death; returns how long to wait before the next life, if any."""
+        error = EngineDiedError(how)
+        _log.error("%s", error)
+        self._abandon_requests(error)
+        pause_s = self._restarts.pause_s(time.monotonic(), was_loading=was_loading)
+        if pause_s is None:
+            message = (
+                f"the engine ended {self._restarts.max_deaths} times within "
+                f"{self._restarts.window_s:.0f} s while loading, the last time with: {how}; "
+                "solve that and restart it"
+            )
+            self._fail(ErrorInfo(type(error).__name__, message, {"detail": how}))
+        else:
+            self._set_status(EngineState.STARTING, str(error))
+        return pause_s
+
+    def _take(self, frame: ToParent) -> None:
+        match frame:
+            case Progress():
+                self._set_status(
+                    EngineState.LOADING, frame.progress.message, fraction=frame.progress.fraction
+                )
+            case Loaded():
+                self._set_status(EngineState.READY, frame.info.name, fraction=1, info=frame.info)
+            case Text():
+                self._take_text(frame)
+            case Done():
+                if generation := self._generations.get(frame.id):
+                    _answer(generation.result, frame.result)
+            case Failed():
+                if generation := self._generations.get(frame.id):
+                    _answer(generation.result, frame.error.to_error())
+            case Stats():
+                if answer := self._stats.get(frame.id):
+                    _answer(answer, frame.stats)
+            case LoadFailed():
+                raise AssertionError("ends the life before it gets here")
+
+    def _take_text(self, frame: Text) -> None:
+        generation = self._generations.get(frame.id)
+        if generation is None or generation.on_text is None or generation.is_text_enough:
+            return
+        try:
+            generation.is_text_enough = not generation.on_text(frame.text)
+        except Exception as error:
+            generation.is_text_enough = True
+            _answer(generation.result, error)
+            self._send(Cancel(frame.id))
+            return
+        if generation.is_text_enough:
+            self._send(StopText(frame.id))
+
+    def _send(self, frame: Generate | Cancel | StopText | GetStats) -> None:
+        if self._link is not None:
+            self._link.send(frame)
+
+    def _abandon_requests(self, error: EngineError) -> None:
+        info = ErrorInfo.of(error)
+        for generation in self._generations.values():
+            _answer(generation.result, info.to_error())
+        for answer in self._stats.values():
+            _answer(answer, info.to_error())
+
+    def _fail(self, failure: ErrorInfo) -> None:
+        self._failure = failure
+        self._abandon_requests(failure.to_error())
+        self._set_status(EngineState.FAILED, failure.message)
+
+    def _set_status(
+        self,
+        state: EngineState,
+        message: str,
+        *,
+        fraction: float = 0.0,
+        info: ModelInfo | None = None,
+    ) -> None:
+        if self.state is EngineState.CLOSED:
+            return
+        if state is not EngineState.FAILED:
+            self._failure = None
+        self._status = EngineStatus(state=state, message=message, fraction=fraction, info=info)
+        if state in (EngineState.READY, EngineState.FAILED, EngineState.CLOSED):
+            self._is_settled.set()
+        else:
+            self._is_settled.clear()
+        if self.on_state is not None:
+            try:
+                self.on_state(self._status)
+            except Exception:
+                _log.exception("on_state failed")
+
+
+def _answer(future: asyncio.Future[_T], answer: _T | Exception) -> None:
+    """Settle `future` unless its owner has gone."""
+    if future.done():
+        return
+    if isinstance(answer, Exception):
+        future.set_exception(answer)
+    else:
+        future.set_result(answer)
+
+
+def _closed_error() -> EngineError:
+    return EngineError("the engine is closed")
+
+
+class EngineClient(_SupervisedEngine):
+    """The engine in a child process: a crash there costs one clear error and a restart."""
+
+    def __init__(self, config: EngineConfig, *, engine: str = DEFAULT_ENGINE) -> None:
+        super().__init__(config, lambda: ChildLink(engine))
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id, while there is one."""
+        return self._link.pid if isinstance(self._link, ChildLink) else None
+
+
+class InProcessEngine(_SupervisedEngine):
+    """The engine on a thread of this process, for debugging and the command line."""
+
+    def __init__(self, config: EngineConfig, *, engine: str = DEFAULT_ENGINE) -> None:
+        super().__init__(config, lambda: ThreadLink(engine))
