@@ -17,7 +17,7 @@ from typing import Any, cast
 import msgspec
 
 from lsp_server.framing import FrameError, frame
-from lsp_server.protocol import CancelParams, Id, Wire
+from lsp_server.protocol import CancelParams, Id, Message
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class Peer:
     def __init__(
         self,
         find_handler: Callable[[str], Handler | None],
-        param_types: Mapping[str, type[Wire]],
+        param_types: Mapping[str, type[Message]],
         to_wire: Callable[[Any], Any],
         to_error: Callable[[str, BaseException], RpcError],
     ) -> None:
@@ -135,6 +135,11 @@ class Peer:
     @property
     def is_shut_down(self) -> bool:
         return self._life is _Life.SHUT_DOWN
+
+    @property
+    def is_open(self) -> bool:
+        """Whether notifications may be sent: after `initialize` and until the end."""
+        return self._life is not _Life.NEW and self.exit_code is None
 
     def _take_request(self, request_id: Id, method: str, params: _RawParams) -> None:
         self._check_admission(request_id, method)

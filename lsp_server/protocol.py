@@ -26,18 +26,18 @@ UInt = Annotated[int, msgspec.Meta(ge=0)]
 Id = int | str
 
 
-class Wire(msgspec.Struct, rename="camel", omit_defaults=True):
+class Message(msgspec.Struct, rename="camel", omit_defaults=True):
     """Base of what crosses the wire: camelCase names, absent rather than null."""
 
 
-class Position(Wire, order=True):
+class Position(Message, order=True):
     """Line and character, both from zero; characters count in the negotiated encoding."""
 
     line: UInt
     character: UInt
 
 
-class Range(Wire):
+class Range(Message):
     start: Position
     end: Position
 
@@ -45,62 +45,61 @@ class Range(Wire):
 # --- the lifecycle -------------------------------------------------------------------------------
 
 
-class ClientInfo(Wire):
-    name: str
-    version: str | None = None
+class WorkspaceFolder(Message):
+    uri: str
 
 
-class InitializeParams(Wire):
+class InitializeParams(Message):
     """`capabilities` stays a plain tree; `ClientFeatures.of` takes the few facts needed."""
 
     capabilities: dict[str, Any]
     process_id: int | None = None
-    client_info: ClientInfo | None = None
+    workspace_folders: list[WorkspaceFolder] | None = None
     initialization_options: Any = None
 
 
-class CancelParams(Wire):
+class CancelParams(Message):
     id: Id
 
 
 # --- documents -----------------------------------------------------------------------------------
 
 
-class DocumentId(Wire):
+class DocumentId(Message):
     """`version` is an extension of some clients; absent means unknown."""
 
     uri: str
     version: int | None = None
 
 
-class DocumentItem(Wire):
+class DocumentItem(Message):
     uri: str
     language_id: str
     version: int
     text: str
 
 
-class DidOpenParams(Wire):
+class DidOpenParams(Message):
     text_document: DocumentItem
 
 
-class ContentChange(Wire):
+class ContentChange(Message):
     """Without a range, `text` is the whole new document."""
 
     text: str
     range: Range | None = None
 
 
-class DidChangeParams(Wire):
+class DidChangeParams(Message):
     text_document: DocumentId
     content_changes: list[ContentChange]
 
 
-class DidCloseParams(Wire):
+class DidCloseParams(Message):
     text_document: DocumentId
 
 
-class DidSaveParams(Wire):
+class DidSaveParams(Message):
     text_document: DocumentId
 
 
@@ -109,53 +108,62 @@ class DidSaveParams(Wire):
 INVOKED, AUTOMATIC = 1, 2  # InlineCompletionTriggerKind
 
 
-class SelectedCompletion(Wire):
+class SelectedCompletion(Message):
     """What the client's own popup has selected, as if it were accepted already."""
 
     range: Range
     text: str
 
 
-class InlineContext(Wire):
+class InlineContext(Message):
     trigger_kind: int = INVOKED
     selected_completion_info: SelectedCompletion | None = None
 
 
-class InlineCompletionParams(Wire):
+class InlineCompletionParams(Message):
     text_document: DocumentId
     position: Position
     context: InlineContext = msgspec.field(default_factory=InlineContext)
 
 
-class CompletionParams(Wire):
+class CompletionParams(Message):
     text_document: DocumentId
     position: Position
 
 
-class Command(Wire, omit_defaults=False):
+class Command(Message, omit_defaults=False):
     title: str
     command: str
     arguments: list[Any]
 
 
-class InlineItem(Wire):
+class InlineItem(Message):
     insert_text: str
     range: Range
     command: Command | None = None
 
 
-class InlineList(Wire, omit_defaults=False):
+class InlineList(Message, omit_defaults=False):
     items: list[InlineItem]
 
 
 # --- the workspace -------------------------------------------------------------------------------
 
 
-class ConfigurationParams(Wire):
+class FoldersEvent(Message):
+    added: list[WorkspaceFolder]
+    removed: list[WorkspaceFolder]
+
+
+class DidChangeFoldersParams(Message):
+    event: FoldersEvent
+
+
+class ConfigurationParams(Message):
     settings: Any = None
 
 
-class ExecuteCommandParams(Wire):
+class ExecuteCommandParams(Message):
     command: str
     arguments: list[Any] | None = None
 
@@ -163,31 +171,25 @@ class ExecuteCommandParams(Wire):
 # --- what clients report -------------------------------------------------------------------------
 
 
-class ReportedItem(Wire):
-    """The item a report is about; its command's first argument is the id we gave it."""
-
-    command: Command | None = None
+class ShownParams(Message):
+    item: dict[str, Any]
 
 
-class ShownParams(Wire):
-    item: ReportedItem
-
-
-class PartiallyAcceptedParams(Wire):
+class PartiallyAcceptedParams(Message):
     """`accepted_length` counts UTF-16 units from the start of the item's text."""
 
-    item: ReportedItem
+    item: dict[str, Any]
     accepted_length: UInt
 
 
-class FocusParams(Wire):
+class FocusParams(Message):
     text_document: DocumentId | None = None
 
 
 # --- ours ----------------------------------------------------------------------------------------
 
 
-class FlashModel(Wire, omit_defaults=False):
+class FlashModel(Message, omit_defaults=False):
     """The loaded model, as shown to a user."""
 
     name: str
@@ -202,7 +204,7 @@ class FlashModel(Wire, omit_defaults=False):
     notices: list[str]
 
 
-class FlashStatus(Wire, omit_defaults=False):
+class FlashStatus(Message, omit_defaults=False):
     """`state` is starting, loading, ready, failed, closed or disabled; `message` says why or what
     is being done; `fraction` is how much of the loading is done, in 0..1."""
 
@@ -212,7 +214,7 @@ class FlashStatus(Wire, omit_defaults=False):
     model: FlashModel | None = None
 
 
-class CopilotStatus(Wire, omit_defaults=False):
+class CopilotStatus(Message, omit_defaults=False):
     """`kind` is Normal, Error, Warning or Inactive."""
 
     busy: bool
@@ -220,7 +222,7 @@ class CopilotStatus(Wire, omit_defaults=False):
     message: str
 
 
-class RequestRecord(Wire, omit_defaults=False):
+class RequestRecord(Message, omit_defaults=False):
     """How one completion went. Times are milliseconds; `outcome` is offered or a named reason."""
 
     uri: str
@@ -235,12 +237,13 @@ class RequestRecord(Wire, omit_defaults=False):
     finish_reason: str | None = None
 
 
-class FlashStats(Wire, omit_defaults=False):
+class FlashStats(Message, omit_defaults=False):
     """`engine` holds the engine's counters, null while no model is loaded; `outcomes` counts
     requests by how they ended; `recent` is oldest first."""
 
     engine: dict[str, Any] | None
     outcomes: dict[str, int]
+    n_focused: int
     n_shown: int
     n_accepted: int
     n_partially_accepted: int
@@ -257,7 +260,7 @@ DID_PARTIALLY_ACCEPT_COMPLETION = "textDocument/didPartiallyAcceptCompletion"
 DID_FOCUS = "textDocument/didFocus"
 
 # How the params of each method are read; methods not listed take none, or ignore them.
-PARAMS: dict[str, type[Wire]] = {
+PARAMS: dict[str, type[Message]] = {
     "initialize": InitializeParams,
     "textDocument/didOpen": DidOpenParams,
     "textDocument/didChange": DidChangeParams,
@@ -265,6 +268,7 @@ PARAMS: dict[str, type[Wire]] = {
     "textDocument/didSave": DidSaveParams,
     "textDocument/inlineCompletion": InlineCompletionParams,
     "textDocument/completion": CompletionParams,
+    "workspace/didChangeWorkspaceFolders": DidChangeFoldersParams,
     "workspace/didChangeConfiguration": ConfigurationParams,
     "workspace/executeCommand": ExecuteCommandParams,
     DID_SHOW_COMPLETION: ShownParams,

@@ -1,0 +1,33 @@
+"""What the server can do: one file per feature, registered by one line here."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from lsp_server.features import (
+    completion_reports,
+    flash_stats,
+    flash_status,
+    lifecycle,
+    text_document_completion,
+    text_document_inline_completion,
+    text_document_sync,
+    workspace_configuration,
+    workspace_execute_command,
+    workspace_folders,
+)
+
+if TYPE_CHECKING:
+    from lsp_server.server import FlashServer
+
+REGISTER: "tuple[Callable[[FlashServer], None], ...]" = (
+    lifecycle.register,
+    text_document_sync.register,
+    text_document_inline_completion.register,
+    text_document_completion.register,
+    workspace_folders.register,
+    workspace_configuration.register,
+    workspace_execute_command.register,
+    completion_reports.register,
+    flash_status.register,
+    flash_stats.register,
+)

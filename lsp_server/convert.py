@@ -1,0 +1,127 @@
+"""Between the engine's words and the protocol's: errors, status, items and what clients can do."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any, cast
+
+import msgspec
+from lsprotocol import converters, types
+
+from engine.client import EngineState, EngineStatus
+from engine.errors import EngineError
+from engine.request import ModelInfo
+from lsp_server.documents import UnknownDocumentError
+from lsp_server.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS, REQUEST_FAILED, RpcError
+from lsp_server.protocol import CopilotStatus, FlashModel, FlashStatus, Position, Range
+
+log = logging.getLogger(__name__)
+
+_LABEL_CHARS = 60
+_CONVERTER = converters.get_converter()
+_BUSY = (EngineState.STARTING, EngineState.LOADING)
+
+
+class ClientFeatures(msgspec.Struct, frozen=True, kw_only=True):
+    """The few facts about a client that the server acts on."""
+
+    position_encodings: tuple[str, ...] = ()
+    has_inline_completion: bool = False
+    has_progress: bool = False
+    has_configuration: bool = False
+
+    @classmethod
+    def of(cls, capabilities: Mapping[str, Any]) -> "ClientFeatures":
+        """Read them from the client's capabilities; what is absent or odd counts as not there."""
+        offered = _dig(capabilities, "general", "positionEncodings")
+        encodings = cast("list[Any]", offered) if isinstance(offered, list) else []
+        inline = _dig(capabilities, "textDocument", "inlineCompletion")
+        return cls(
+            position_encodings=tuple(str(name) for name in encodings),
+            has_inline_completion=isinstance(inline, Mapping),
+            has_progress=_dig(capabilities, "window", "workDoneProgress") is True,
+            has_configuration=_dig(capabilities, "workspace", "configuration") is True,
+        )
+
+
+def _dig(tree: object, *path: str) -> object:
+    for name in path:
+        if not isinstance(tree, Mapping):
+            return None
+        tree = cast("Mapping[str, object]", tree).get(name)
+    return tree
+
+
+def to_wire(value: Any) -> Any:
+    """Turn lsprotocol's classes into plain data; everything else is encoded as it is."""
+    return _CONVERTER.unstructure(value) if hasattr(value, "__attrs_attrs__") else value
+
+
+def to_rpc_error(method: str, error: BaseException) -> RpcError:
+    """What the client is told about a failed request: never a traceback or a path of ours."""
+    if isinstance(error, RpcError):
+        return error
+    if isinstance(error, EngineError):
+        return RpcError(REQUEST_FAILED, str(error))
+    if isinstance(error, UnknownDocumentError):
+        return RpcError(INVALID_PARAMS, str(error))
+    log.error("'%s' failed", method, exc_info=error)
+    return RpcError(INTERNAL_ERROR, f"internal error in '{method}' ({type(error).__name__})")
+
+
+def flash_status(status: EngineStatus, *, is_enabled: bool) -> FlashStatus:
+    """The engine's state as a user sees it; completions switched off is a state of its own."""
+    model = None if status.info is None else flash_model(status.info)
+    if not is_enabled and status.state is EngineState.READY:
+        return FlashStatus("disabled", "completions are switched off by the settings", None, model)
+    fraction = status.fraction if status.state in _BUSY else None
+    return FlashStatus(status.state.value, status.message, fraction, model)
+
+
+def flash_model(info: ModelInfo) -> FlashModel:
+    return FlashModel(
+        name=info.name,
+        path=info.path,
+        architecture=info.architecture,
+        backend=info.backend,
+        parameters=info.n_parameters,
+        context_tokens=info.n_ctx,
+        memory_bytes=info.memory_bytes,
+        threads=info.n_threads,
+        load_ms=info.load_ms,
+        notices=list(info.notices),
+    )
+
+
+def copilot_status(status: FlashStatus) -> CopilotStatus:
+    kinds = {"failed": "Error", "closed": "Inactive", "disabled": "Inactive"}
+    is_busy = status.state in ("starting", "loading")
+    return CopilotStatus(is_busy, kinds.get(status.state, "Normal"), status.message)
+
+
+def completion_item(text: str, typed: str, where: Range) -> types.CompletionItem:
+    """Offer `text` as an item of a completion list.
+
+    `typed` is the word before the cursor that `where` covers: clients match an item against it.
+    """
+    full = typed + text
+    first_line = full.strip().split("\n", 1)[0].rstrip()
+    is_cut = len(first_line) > _LABEL_CHARS or first_line != full.strip()
+    return types.CompletionItem(
+        label=first_line[:_LABEL_CHARS] + ("…" if is_cut else ""),
+        kind=types.CompletionItemKind.Text,
+        detail="flash-lsp",
+        documentation=types.MarkupContent(types.MarkupKind.PlainText, full),
+        sort_text="~",  # after what other servers know for certain
+        filter_text=full,
+        insert_text_format=types.InsertTextFormat.PlainText,
+        insert_text_mode=types.InsertTextMode.AsIs,
+        text_edit=types.TextEdit(range=lsp_range(where), new_text=full),
+    )
+
+
+def lsp_range(where: Range) -> types.Range:
+    return types.Range(start=lsp_position(where.start), end=lsp_position(where.end))
+
+
+def lsp_position(position: Position) -> types.Position:
+    return types.Position(line=position.line, character=position.character)

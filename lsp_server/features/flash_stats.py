@@ -1,0 +1,31 @@
+"""flash/stats: the engine's counters and what became of the completions."""
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from engine.client import EngineState
+from lsp_server.protocol import FLASH_STATS, FlashStats
+
+if TYPE_CHECKING:
+    from lsp_server.server import FlashServer
+
+
+def register(ls: "FlashServer") -> None:
+    ls.on(FLASH_STATS, stats)
+
+
+async def stats(ls: "FlashServer", params: object) -> FlashStats:
+    activity = ls.activity
+    engine: dict[str, Any] | None = None
+    if ls.engine_owner.status.state is EngineState.READY:
+        engine = msgspec.to_builtins(await ls.engine_owner.engine.stats())
+    return FlashStats(
+        engine=engine,
+        outcomes=dict(activity.outcomes),
+        n_focused=activity.n_focused,
+        n_shown=activity.n_shown,
+        n_accepted=activity.n_accepted,
+        n_partially_accepted=activity.n_partially_accepted,
+        recent=list(activity.recent),
+    )

@@ -1,0 +1,46 @@
+"""textDocument/didOpen, didChange, didClose and didSave: the documents follow the editor.
+
+LSP 3.18, "Text Document Synchronization".
+"""
+
+import logging
+from typing import TYPE_CHECKING
+
+from lsprotocol import types
+
+from lsp_server.protocol import DidChangeParams, DidCloseParams, DidOpenParams, DidSaveParams
+
+if TYPE_CHECKING:
+    from lsp_server.server import FlashServer
+
+log = logging.getLogger(__name__)
+
+
+def register(ls: "FlashServer") -> None:
+    ls.on(types.TEXT_DOCUMENT_DID_OPEN, did_open)
+    ls.on(types.TEXT_DOCUMENT_DID_CHANGE, did_change)
+    ls.on(types.TEXT_DOCUMENT_DID_CLOSE, did_close)
+    ls.on(types.TEXT_DOCUMENT_DID_SAVE, did_save, types.SaveOptions(include_text=False))
+
+
+def did_open(ls: "FlashServer", params: DidOpenParams) -> None:
+    item = params.text_document
+    ls.documents.open(item.uri, item.language_id, item.version, item.text)
+
+
+def did_change(ls: "FlashServer", params: DidChangeParams) -> None:
+    named = params.text_document
+    document = ls.documents[named.uri]
+    if named.version is not None and named.version < document.version:
+        log.warning("'%s' went from version %d to %d", named.uri, document.version, named.version)
+    document.change(params.content_changes, named.version)
+
+
+def did_close(ls: "FlashServer", params: DidCloseParams) -> None:
+    ls.documents.close(params.text_document.uri)
+    ls.jobs.drop(params.text_document.uri)
+
+
+def did_save(ls: "FlashServer", params: DidSaveParams) -> None:
+    """Nothing to do: the open text is the truth; announced because some clients insist."""
+    log.debug("'%s' was saved", params.text_document.uri)

@@ -1,0 +1,35 @@
+"""The folders a client has open, and where in them a document lies. Reads no files."""
+
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+from urllib.parse import unquote, urlsplit
+
+from lsp_server.protocol import WorkspaceFolder
+
+
+class Folders:
+    """The workspace's folders, by URI."""
+
+    def __init__(self) -> None:
+        self._uris: list[str] = []
+
+    def __iter__(self) -> Iterable[str]:
+        return iter(self._uris)
+
+    def change(self, added: Iterable[WorkspaceFolder], removed: Iterable[WorkspaceFolder]) -> None:
+        gone = {folder.uri for folder in removed}
+        kept = [uri for uri in self._uris if uri not in gone]
+        self._uris = kept + [folder.uri for folder in added if folder.uri not in kept]
+
+    def relative_path(self, uri: str) -> str:
+        """The document's path inside its folder, or its bare name outside all of them."""
+        parts = _parts(uri)
+        inside = [folder for f in self._uris if parts[: len(folder := _parts(f))] == folder]
+        innermost = max(map(len, inside), default=max(len(parts) - 1, 0))
+        return "/".join(parts[innermost:]) or parts[-1]
+
+
+def _parts(uri: str) -> tuple[str, ...]:
+    """A URI's path without empty components; scheme and host do not matter here."""
+    path = unquote(urlsplit(uri).path)
+    return tuple(part for part in PurePosixPath(path).parts if part != "/") or (uri,)

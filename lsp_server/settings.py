@@ -1,0 +1,151 @@
+"""Every setting, declared once: name, type, default, range, meaning and who may choose it.
+
+Editors send them as `initializationOptions` and as the `flashLsp` section of their configuration;
+the command line's options win over both. Nothing a client sends makes the settings unusable: what
+is unknown or of the wrong type is a warning, and the default stays.
+"""
+
+import difflib
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, cast
+
+import msgspec
+from msgspec import Meta
+
+from engine.config import EngineConfig, SamplingConfig
+
+SECTION = "flashLsp"
+
+# A setting that names a file or a program must come from the user, never from a repository.
+_MACHINE = {"scope": "machine"}
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What a user may choose."""
+
+    model: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            description="Name of a known model, or the path of a GGUF file.",
+            extra_json_schema=_MACHINE,
+        ),
+    ] = "qwen2.5-coder-0.5b"
+    models_dir: Annotated[
+        str | None,
+        Meta(
+            description="Folder that holds downloaded models; null means the user's data folder.",
+            extra_json_schema=_MACHINE,
+        ),
+    ] = None
+    threads: Annotated[
+        Annotated[int, Meta(ge=1, le=1024)] | None,
+        Meta(description="Threads the model computes with; null means one per usable core."),
+    ] = None
+    context_tokens: Annotated[
+        Annotated[int, Meta(ge=256, le=2**20)] | None,
+        Meta(description="Tokens the model can see; null means its own limit, at most 8192."),
+    ] = None
+    prefix_cache_mebibytes: Annotated[
+        int, Meta(ge=0, le=2**20, description="Memory for prompts already read, in MiB.")
+    ] = 512
+    in_process: Annotated[
+        bool,
+        Meta(description="Run the model inside the server's process, for debugging only."),
+    ] = False
+    enabled: Annotated[bool, Meta(description="Offer completions at all.")] = True
+    disabled_languages: Annotated[
+        tuple[str, ...],
+        Meta(description='Language ids in which nothing is offered, such as "markdown".'),
+    ] = ()
+    multiline: Annotated[bool, Meta(description="Offer more than the rest of the line.")] = True
+    max_tokens: Annotated[
+        int, Meta(ge=1, le=4096, description="Longest completion, in tokens.")
+    ] = 128
+    temperature: Annotated[
+        float,
+        Meta(ge=0, le=2, description="0 always takes the likeliest token; more is more varied."),
+    ] = 0.0
+    prompt_chars: Annotated[
+        int,
+        Meta(
+            ge=256,
+            le=2**20,
+            description="Most text around the cursor the model is shown, in characters.",
+        ),
+    ] = 2048
+    debounce_ms: Annotated[
+        int,
+        Meta(ge=0, le=5000, description="Quiet time to wait for before an automatic completion."),
+    ] = 25
+    deadline_ms: Annotated[
+        int,
+        Meta(ge=50, le=600_000, description="What is ready after this time is offered as it is."),
+    ] = 10_000
+
+    @property
+    def engine_config(self) -> EngineConfig:
+        """What the engine is started with; the engine restarts when it changes."""
+        return EngineConfig(
+            model=self.model,
+            n_threads=self.threads,
+            n_ctx=self.context_tokens,
+            prefix_cache_bytes=self.prefix_cache_mebibytes * 2**20,
+            models_dir=self.models_dir,
+        )
+
+    @property
+    def sampling(self) -> SamplingConfig:
+        return SamplingConfig(temperature=self.temperature)
+
+
+_FIELDS = {field.encode_name: field for field in msgspec.structs.fields(Settings)}
+
+
+def merge(base: Settings, chosen: object, warn: Callable[[str], None]) -> Settings:
+    """Put a client's choices over `base`; every choice that cannot be followed is one warning.
+
+    `chosen` is the section's content, or an object that has the section as a key.
+    """
+    if chosen is None:
+        return base
+    if not isinstance(chosen, Mapping):
+        warn(f"settings were ignored: expected an object, got {type(chosen).__name__}")
+        return base
+    values = cast("Mapping[str, Any]", chosen)
+    if isinstance(section := values.get(SECTION), Mapping):
+        values = cast("Mapping[str, Any]", section)
+    changes: dict[str, Any] = {}
+    for name, value in values.items():
+        field = _FIELDS.get(name)
+        if field is None:
+            warn(_unknown(name))
+        elif value is None and field.default is not None:
+            continue  # editors send null for a setting nobody has set
+        else:
+            try:
+                changes[field.name] = msgspec.convert(value, field.type)
+            except msgspec.ValidationError as error:
+                warn(f"setting '{name}' was ignored: {error}")
+    return msgspec.structs.replace(base, **changes)
+
+
+def _unknown(name: str) -> str:
+    nearest = difflib.get_close_matches(name, _FIELDS, n=1, cutoff=0.5)
+    hint = f"; did you mean '{nearest[0]}'?" if nearest else ""
+    return f"unknown setting '{name}' was ignored{hint}"
+
+
+def json_schema() -> dict[str, Any]:
+    """Describe the settings as a JSON schema, one property for each."""
+    schema = msgspec.json.schema(Settings)
+    return schema["$defs"]["Settings"]
+
+
+def markdown_table() -> str:
+    """Describe the settings as a table for documents."""
+    rows = ["| setting | default | meaning |", "|---|---|---|"]
+    for name, described in json_schema()["properties"].items():
+        default = msgspec.json.encode(described.get("default")).decode()
+        rows.append(f"| `{SECTION}.{name}` | `{default}` | {described['description']} |")
+    return "\n".join(rows)
