@@ -1,0 +1,278 @@
+"""The CPU backend: lowers a Program to a native Plan and runs its steps.
+
+The only importer of `engine._native`. Activations are quantized once per input and weight family,
+however many linear ops read them; that is the one thing lowering adds to the Program.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine import _native
+from engine.backends.arena import Request, place
+from engine.errors import NativeError
+from engine.ops import (
+    Activation,
+    Argmax,
+    Attention,
+    Embed,
+    KvWrite,
+    Linear,
+    Op,
+    RmsNorm,
+    Rope,
+    Rows,
+    SelectRows,
+    SiluMul,
+    Weight,
+)
+from engine.program import Program
+
+KV_BLOCK_TOKENS: int = _native.KV_BLOCK_TOKENS
+_F32_BYTES = 4
+
+Int32s = NDArray[np.int32]
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Quantized(Activation):
+    """An activation quantized in `format` for a family of weight types."""
+
+    format: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Quantize(Op):
+    """out = x, rounded to eight bits per block."""
+
+    out: Quantized
+    x: Activation
+
+
+def native_type(type_id: int) -> bool:
+    """Whether weights of this GGUF type are used as they are."""
+    try:
+        _native.activation_format(type_id)
+    except NativeError:
+        return False
+    return True
+
+
+def isa_name() -> str:
+    """The instruction set that kernels run on this machine ("avx2", "portable", ...)."""
+    return _native.isa_name("")
+
+
+class KvCache:
+    """The memory of a pool of KV blocks: 32 positions of every layer each, f16.
+
+    Address space is reserved at once; pages are committed when a block is first written.
+    """
+
+    def __init__(self, program: Program, n_blocks: int) -> None:
+        layer = program.kv_layers[0]
+        self.native = _native.KvCache(
+            len(program.kv_layers), layer.n_kv, layer.head_dim, n_blocks
+        )
+
+    @staticmethod
+    def bytes_per_block(program: Program) -> int:
+        layer = program.kv_layers[0]
+        return len(program.kv_layers) * 2 * layer.n_kv * layer.head_dim * KV_BLOCK_TOKENS * 2
+
+    def copy_block(self, source: int, target: int) -> None:
+        self.native.copy_block(source, target)
+
+    def move_position(self, source: int, target: int) -> None:
+        """Moves one position; positions are block * KV_BLOCK_TOKENS + offset."""
+        self.native.move_position(source, target)
+
+
+class CpuModel:
+    """A Program ready to run.
+
+    `weights` maps tensor names to their raw bytes, kept alive as long as this object. A step has
+    at most `max_rows` rows and `max_out_rows` selected rows. `isa` "" takes the best one.
+    Raises NativeError when a size does not fit.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        weights: Mapping[str, NDArray[np.uint8]],
+        *,
+        n_threads: int,
+        max_rows: int,
+        max_out_rows: int,
+        isa: str = "",
+    ) -> None:
+        self.program = program
+        self.max_rows = max_rows
+        self.max_out_rows = max_out_rows
+        ops = _insert_quantize(program.ops)
+        offsets, self.arena_bytes = _plan_arena(ops, program, max_rows, max_out_rows)
+        self._plan = _native.Plan(
+            _native.ThreadPool(n_threads), isa, max_rows, max_out_rows, self.arena_bytes
+        )
+        lowering = _Lowering(self._plan, weights, offsets)
+        for op in ops:
+            lowering.add(op)
+        assert program.logits is not None, "a Program declares its logits"
+        self._logits = lowering.buffer(program.logits)
+
+    def step(
+        self,
+        kv: KvCache,
+        tokens: Int32s,
+        positions: Int32s,
+        parents: Int32s,
+        blocks: Int32s,
+        n_past: int,
+        out_rows: Int32s,
+    ) -> bool:
+        """Runs T rows; False means it was cancelled and only state before n_past is defined.
+
+        tokens, positions, parents (T); blocks are the sequence's KV blocks in logical order.
+        """
+        return self._plan.step(
+            kv.native, tokens, positions, parents, blocks, n_past, out_rows
+        )
+
+    def argmax(self, n_rows: int) -> list[int]:
+        """The likeliest token of each selected row of the last step.
+
+        Raises NativeError when logits are not finite: the model or a kernel is broken.
+        """
+        tokens = self._plan.argmax_result[:n_rows]
+        if any(token < 0 for token in tokens):
+            raise NativeError("argmax", "the logits are not finite numbers, expected a sound model")
+        return tokens
+
+    def logits(self, n_rows: int) -> Floats:
+        """The selected rows' logits (R, V): a view that the next step overwrites."""
+        return self._plan.view(self._logits, n_rows)
+
+    def set_cancelled(self, is_cancelled: bool) -> None:
+        """May be called from any thread; a running step ends within one op."""
+        self._plan.set_cancelled(is_cancelled)
+
+
+def _insert_quantize(ops: list[Op]) -> list[Op]:
+    lowered: list[Op] = []
+    quantized: dict[tuple[Activation, int], Quantized] = {}
+    for op in ops:
+        if isinstance(op, Rope):  # changes x in place: an earlier quantized copy is stale
+            quantized = {key: q for key, q in quantized.items() if key[0] is not op.x}
+        if isinstance(op, Linear):
+            form = _native.activation_format(op.weight.type_id)
+            if form in (_native.FORMAT_Q8, _native.FORMAT_Q8K):
+                x = quantized.get((op.x, form))
+                if x is None:
+                    x = Quantized(op.x.width, op.x.rows, form)
+                    quantized[op.x, form] = x
+                    lowered.append(Quantize(x, op.x))
+                op = replace(op, x=x)
+        lowered.append(op)
+    return lowered
+
+
+def _plan_arena(
+    ops: list[Op], program: Program, max_rows: int, max_out_rows: int
+) -> tuple[dict[Activation, int], int]:
+    lives: dict[Activation, tuple[int, int]] = {}
+    for i, op in enumerate(ops):
+        for field in fields(op):
+            value = getattr(op, field.name)
+            if isinstance(value, Activation):
+                lives[value] = (lives.get(value, (i, i))[0], i)
+    if program.logits is not None:
+        lives[program.logits] = (lives[program.logits][0], len(ops))
+    tensors = list(lives)
+    requests: list[Request] = []
+    for tensor in tensors:
+        n_rows = max_rows if tensor.rows is Rows.STEP else max_out_rows
+        if isinstance(tensor, Quantized):
+            n_bytes = _native.quantized_bytes(tensor.format, n_rows, tensor.width)
+        else:
+            n_bytes = n_rows * tensor.width * _F32_BYTES
+        requests.append(Request(n_bytes, *lives[tensor]))
+    offsets, total = place(requests)
+    return dict(zip(tensors, offsets, strict=True)), total
+
+
+class _Lowering:
+    """Adds ops to a native plan, creating its buffers on first use."""
+
+    def __init__(
+        self,
+        plan: _native.Plan,
+        weights: Mapping[str, NDArray[np.uint8]],
+        offsets: Mapping[Activation, int],
+    ) -> None:
+        self._plan = plan
+        self._weights = weights
+        self._offsets = offsets
+        self._buffers: dict[object, int] = {}
+
+    def buffer(self, tensor: Activation) -> int:
+        if tensor not in self._buffers:
+            offset, is_out = self._offsets[tensor], tensor.rows is Rows.SELECTED
+            self._buffers[tensor] = (
+                self._plan.add_quantized(offset, tensor.width, tensor.format, is_out)
+                if isinstance(tensor, Quantized)
+                else self._plan.add_activation(offset, tensor.width, is_out)
+            )
+        return self._buffers[tensor]
+
+    def weight(self, weight: Weight | None) -> int:
+        if weight is None:
+            return -1
+        if weight not in self._buffers:
+            self._buffers[weight] = self._plan.add_weight(
+                self._weights[weight.name], weight.type_id, weight.n_out, weight.n_cols
+            )
+        return self._buffers[weight]
+
+    def add(self, op: Op) -> None:
+        plan, buffer, weight = self._plan, self.buffer, self.weight
+        match op:
+            case Embed():
+                plan.embed(buffer(op.out), weight(op.table))
+            case RmsNorm():
+                plan.rms_norm(buffer(op.out), buffer(op.x), weight(op.weight), op.eps)
+            case Quantize():
+                plan.quantize(buffer(op.out), buffer(op.x))
+            case Linear():
+                residual = -1 if op.residual is None else buffer(op.residual)
+                plan.linear(
+                    buffer(op.out), buffer(op.x), weight(op.weight), weight(op.bias), residual
+                )
+            case Rope():
+                frequencies = list(op.inverse_frequencies)
+                plan.rope(buffer(op.x), frequencies, op.head_dim, op.is_neox)
+            case KvWrite():
+                layer = plan.add_kv_layer(op.kv.layer)
+                self._buffers[op.kv] = layer
+                plan.kv_write(layer, buffer(op.k), buffer(op.v), op.kv.n_kv, op.kv.head_dim)
+            case Attention():
+                kv = self._buffers[op.kv]
+                plan.attention(
+                    buffer(op.out),
+                    buffer(op.q),
+                    kv,
+                    op.n_head,
+                    op.kv.n_kv,
+                    op.kv.head_dim,
+                    op.scale,
+                )
+            case SiluMul():
+                plan.silu_mul(buffer(op.out), buffer(op.gate), buffer(op.up))
+            case SelectRows():
+                plan.select_rows(buffer(op.out), buffer(op.x))
+            case Argmax():
+                plan.argmax(buffer(op.x))
+            case _:
+                raise NativeError("lowering", f"no CPU op for {type(op).__name__}")

@@ -1,0 +1,110 @@
+"""Parts that several architectures share: hyper-parameters, attention and feed-forward blocks."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.errors import ModelFormatError, UnsupportedModelError
+from engine.gguf.reader import GgufFile
+from engine.ops import Activation, Weight
+from engine.program import Program
+
+_LARGEST = 1 << 24  # no real hyper-parameter comes near; a hostile file's may
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """What every dense decoder's GGUF declares; names follow the metadata keys."""
+
+    n_layer: int
+    n_embd: int
+    n_ff: int
+    n_head: int
+    n_kv: int
+    head_dim: int
+    n_rot: int
+    n_vocab: int
+    rms_eps: float
+    rope_theta: float
+
+    @classmethod
+    def from_gguf(cls, g: GgufFile) -> "Hyperparameters":
+        def read(key: str, default: int | None = None) -> int:
+            value = g.optional(g.key(key), int)
+            if value is None:
+                value = default if default is not None else g.require(g.key(key), int)
+            if not 0 < value <= _LARGEST:
+                raise ModelFormatError(g.path, f"'{g.key(key)}' is {value}, expected 1..{_LARGEST}")
+            return value
+
+        scaling = g.optional(g.key("rope.scaling.type"), str) or "none"
+        if scaling != "none":
+            raise UnsupportedModelError("rope scaling", scaling, ["none"])
+        table = g.tensors.get("token_embd.weight")
+        if table is None or len(table.shape) != 2:
+            raise ModelFormatError(g.path, "tensor 'token_embd.weight' is missing or no matrix")
+        n_embd, n_head = read("embedding_length"), read("attention.head_count")
+        head_dim = read("attention.key_length", default=max(n_embd // n_head, 1))
+        return cls(
+            n_layer=read("block_count"),
+            n_embd=n_embd,
+            n_ff=read("feed_forward_length"),
+            n_head=n_head,
+            n_kv=read("attention.head_count_kv", default=n_head),
+            head_dim=head_dim,
+            n_rot=read("rope.dimension_count", default=head_dim),
+            n_vocab=table.shape[1],
+            rms_eps=g.require(g.key("attention.layer_norm_rms_epsilon"), float),
+            rope_theta=g.optional(g.key("rope.freq_base"), float) or 10000.0,
+        )
+
+    @property
+    def inverse_frequencies(self) -> tuple[float, ...]:
+        """theta^(-2i / n_rot) for each rotary pair."""
+        exponents = np.arange(0, self.n_rot, 2, dtype=np.float64) / self.n_rot
+        return tuple(float(f) for f in self.rope_theta**-exponents)
+
+
+def attention_block(
+    p: Program, h: Hyperparameters, layer: int, x: Activation, *, is_neox: bool
+) -> Activation:
+    """x + Wo attention(rope(Wq n + bq), rope(Wk n + bk), Wv n + bv) with n = rms_norm(x)."""
+    blk = f"blk.{layer}"
+    q_dim, kv_dim = h.n_head * h.head_dim, h.n_kv * h.head_dim
+    n = p.rms_norm(x, p.weight(f"{blk}.attn_norm.weight", 1, h.n_embd), h.rms_eps)
+    q, k, v = (
+        p.linear(
+            n,
+            p.weight(f"{blk}.attn_{name}.weight", width, h.n_embd),
+            bias=p.optional_vector(f"{blk}.attn_{name}.bias", width),
+        )
+        for name, width in (("q", q_dim), ("k", kv_dim), ("v", kv_dim))
+    )
+    q = p.rope(q, h.inverse_frequencies, h.head_dim, is_neox)
+    k = p.rope(k, h.inverse_frequencies, h.head_dim, is_neox)
+    a = p.attention(q, k, v, h.n_head, h.n_kv, scale=h.head_dim**-0.5)  # (T, H * D)
+    output = p.weight(f"{blk}.attn_output.weight", h.n_embd, q_dim)
+    bias = p.optional_vector(f"{blk}.attn_output.bias", h.n_embd)
+    return p.linear(a, output, bias=bias, residual=x)
+
+
+def feed_forward_block(p: Program, h: Hyperparameters, layer: int, x: Activation) -> Activation:
+    """x + Wdown (silu(Wgate n) * Wup n) with n = rms_norm(x)."""
+    blk = f"blk.{layer}"
+    n = p.rms_norm(x, p.weight(f"{blk}.ffn_norm.weight", 1, h.n_embd), h.rms_eps)
+    gate = p.linear(n, p.weight(f"{blk}.ffn_gate.weight", h.n_ff, h.n_embd))
+    up = p.linear(n, p.weight(f"{blk}.ffn_up.weight", h.n_ff, h.n_embd))
+    down = p.weight(f"{blk}.ffn_down.weight", h.n_embd, h.n_ff)
+    return p.linear(p.silu_mul(gate, up), down, residual=x)
+
+
+def output_head(p: Program, h: Hyperparameters, x: Activation) -> None:
+    """Logits of the selected rows; a model without output.weight reuses its embedding table."""
+    x = p.select_rows(x)
+    x = p.rms_norm(x, p.weight("output_norm.weight", 1, h.n_embd), h.rms_eps)
+    p.output(p.linear(x, head_weight(p, h)))
+
+
+def head_weight(p: Program, h: Hyperparameters) -> Weight:
+    name = "output.weight" if p.has_weight("output.weight") else "token_embd.weight"
+    return p.weight(name, h.n_vocab, h.n_embd)

@@ -1,0 +1,149 @@
+"""Program: a static list of ops over named tensors, built once per model and run by any backend.
+
+Holds no numbers of the model and knows no backend. Per-step values (tokens, positions, tree
+parents, selected rows) are inputs of the step, never part of the Program.
+"""
+
+from collections.abc import Mapping
+from dataclasses import fields
+
+from engine.errors import ModelFormatError
+from engine.ops import (
+    Activation,
+    Argmax,
+    Attention,
+    Embed,
+    KvLayer,
+    KvWrite,
+    Linear,
+    Op,
+    RmsNorm,
+    Rope,
+    Rows,
+    SelectRows,
+    SiluMul,
+    Weight,
+)
+
+
+class Program:
+    """Collects ops; every method checks shapes and returns the tensor it defines.
+
+    `path` names the file in errors; `weights` are the tensors it has. Raises ModelFormatError for
+    a missing tensor or shapes that do not fit.
+    """
+
+    def __init__(self, path: str, weights: Mapping[str, Weight]) -> None:
+        self.path = path
+        self._weights = weights
+        self.ops: list[Op] = []
+        self.kv_layers: list[KvLayer] = []
+        self.logits: Activation | None = None
+
+    # ---- tensors ----
+
+    def has_weight(self, name: str) -> bool:
+        return name in self._weights
+
+    def weight(self, name: str, n_out: int, n_cols: int) -> Weight:
+        """The tensor `name`, which must have shape (n_out, n_cols)."""
+        weight = self._weights.get(name)
+        if weight is None:
+            raise ModelFormatError(self.path, f"tensor '{name}' is missing")
+        found = (weight.n_out, weight.n_cols)
+        self._expect(found == (n_out, n_cols), f"tensor '{name}' is {found}", (n_out, n_cols))
+        return weight
+
+    def optional_vector(self, name: str, n: int) -> Weight | None:
+        return self.weight(name, 1, n) if self.has_weight(name) else None
+
+    # ---- ops ----
+
+    def embed(self, table: Weight) -> Activation:
+        out = Activation(table.n_cols)
+        self.ops.append(Embed(out, table))
+        return out
+
+    def rms_norm(self, x: Activation, weight: Weight, eps: float) -> Activation:
+        self._expect(weight.n_cols == x.width, f"'{weight.name}' scales {x.width}", weight.n_cols)
+        out = Activation(x.width, x.rows)
+        self.ops.append(RmsNorm(out, x, weight, eps))
+        return out
+
+    def linear(
+        self,
+        x: Activation,
+        weight: Weight,
+        bias: Weight | None = None,
+        residual: Activation | None = None,
+    ) -> Activation:
+        self._expect(weight.n_cols == x.width, f"'{weight.name}' meets {x.width}", weight.n_cols)
+        if bias is not None:
+            self._expect(bias.n_cols == weight.n_out, f"'{bias.name}'", weight.n_out)
+        if residual is not None:
+            self._expect(residual.width == weight.n_out, "the residual's width", weight.n_out)
+        out = Activation(weight.n_out, x.rows)
+        self.ops.append(Linear(out, x, weight, bias, residual))
+        return out
+
+    def rope(
+        self, x: Activation, inverse_frequencies: tuple[float, ...], head_dim: int, is_neox: bool
+    ) -> Activation:
+        self._expect(x.width % head_dim == 0, f"heads of {head_dim} in {x.width}", "a multiple")
+        self.ops.append(Rope(x, inverse_frequencies, head_dim, is_neox))
+        return x
+
+    def attention(
+        self,
+        q: Activation,
+        k: Activation,
+        v: Activation,
+        n_head: int,
+        n_kv: int,
+        scale: float,
+    ) -> Activation:
+        """Stores k and v in the next KV layer and attends: q (T, H * D) -> (T, H * D)."""
+        head_dim = q.width // n_head
+        self._expect(
+            n_head % n_kv == 0 and k.width == v.width == n_kv * head_dim,
+            f"attention of {n_head}/{n_kv} heads over k {k.width}, v {v.width}",
+            n_kv * head_dim,
+        )
+        kv = KvLayer(len(self.kv_layers), n_kv, head_dim)
+        self.kv_layers.append(kv)
+        out = Activation(q.width)
+        self.ops.append(KvWrite(kv, k, v))
+        self.ops.append(Attention(out, q, kv, n_head, scale))
+        return out
+
+    def silu_mul(self, gate: Activation, up: Activation) -> Activation:
+        self._expect(gate.width == up.width, f"gate {gate.width}", up.width)
+        out = Activation(gate.width, gate.rows)
+        self.ops.append(SiluMul(out, gate, up))
+        return out
+
+    def select_rows(self, x: Activation) -> Activation:
+        out = Activation(x.width, Rows.SELECTED)
+        self.ops.append(SelectRows(out, x))
+        return out
+
+    def output(self, logits: Activation) -> None:
+        """Declares the logits (R, V); their argmax is part of every step."""
+        self.ops.append(Argmax(logits))
+        self.logits = logits
+
+    # ---- for backends ----
+
+    def weights_used(self) -> list[Weight]:
+        """Every weight some op reads, once, in order of first use."""
+        found: dict[str, Weight] = {}
+        for op in self.ops:
+            for field in fields(op):
+                value = getattr(op, field.name)
+                if isinstance(value, Weight):
+                    found.setdefault(value.name, value)
+        return list(found.values())
+
+    def _expect(self, holds: bool, found: str, expected: object) -> None:
+        if not holds:
+            raise ModelFormatError(self.path, f"{found}, expected {expected}")

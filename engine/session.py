@@ -1,0 +1,168 @@
+"""Session: one sequence's state with undo. Nothing else touches that state.
+
+Invariant: the KV blocks describe exactly `tokens`. A verified tree lies beyond them and is forgotten
+unless a path through it is accepted.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.backends.cpu import KV_BLOCK_TOKENS, CpuModel, KvCache
+from engine.errors import ContextOverflowError, RequestError
+from engine.kv_blocks import BlockPool, BlockTable, Copy
+
+ROOT = -1  # the parent of rows that continue the committed sequence directly
+
+
+class StepCancelled(Exception):
+    """A step was cancelled on its way; the session is as it was before it."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A session's state at one moment; shares its blocks until one side writes."""
+
+    tokens: tuple[int, ...]
+    table: BlockTable
+
+    def release(self) -> None:
+        self.table.release()
+
+
+@dataclass(frozen=True)
+class Verified:
+    """The results of one step, by selected row: argmax (R), logits (R, V) valid until the next
+    step of the model."""
+
+    argmax: list[int]
+    logits: NDArray[np.float32]
+
+
+class Session:
+    """A sequence under construction.
+
+    Raises ContextOverflowError when it would grow past `n_ctx` tokens.
+    """
+
+    def __init__(self, model: CpuModel, kv: KvCache, pool: BlockPool, n_ctx: int) -> None:
+        self._model = model
+        self._kv = kv
+        self._pool = pool
+        self._n_ctx = n_ctx
+        self._table = BlockTable(pool, KV_BLOCK_TOKENS)
+        self._verified: tuple[int, ...] = ()
+        self.tokens: list[int] = []
+
+    @property
+    def table(self) -> BlockTable:
+        return self._table
+
+    def append(self, tokens: Sequence[int], n_logits: int = 1) -> Verified:
+        """Commits `tokens` in chunks and returns the results of the last `n_logits` of them.
+
+        `n_logits` is at most the model's max_out_rows. Raises StepCancelled; what earlier chunks
+        committed stays.
+        """
+        if not tokens or not 0 <= n_logits <= min(len(tokens), self._model.max_out_rows):
+            raise RequestError(f"cannot return {n_logits} rows of {len(tokens)} appended tokens")
+        # The chunk with the results holds all of them, so the ones before it end at a fixed place.
+        n_before = max(len(tokens) - self._model.max_rows, 0)
+        n_before = min(n_before, len(tokens) - n_logits)
+        for start in range(0, n_before, self._model.max_rows):
+            self._commit_chain(tokens[start : min(start + self._model.max_rows, n_before)], 0)
+        return self._commit_chain(tokens[n_before:], n_logits)
+
+    def verify(
+        self, tokens: Sequence[int], parents: Sequence[int], out_rows: Sequence[int] | None = None
+    ) -> Verified:
+        """Computes a tree of rows without committing any.
+
+        Row i holds tokens[i] and continues row parents[i], which precedes it, or the committed
+        sequence (ROOT). Results are those of `out_rows` (ascending; default all). Raises
+        StepCancelled with the session unchanged.
+        """
+        n_past, n_rows = len(self.tokens), len(tokens)
+        self._rewind()
+        if n_past + n_rows > self._n_ctx:
+            raise ContextOverflowError(n_past + n_rows, self._n_ctx)
+        self._copy(self._table.grow_to(n_past + n_rows))
+        rows = range(n_rows) if out_rows is None else out_rows
+        finished = False
+        try:
+            finished = self._model.step(
+                self._kv,
+                np.asarray(tokens, np.int32),
+                _positions(parents, n_past),
+                np.asarray(parents, np.int32),
+                self._table.ids,
+                n_past,
+                np.asarray(rows, np.int32),
+            )
+        finally:
+            if not finished:
+                self._rewind()
+        if not finished:
+            raise StepCancelled
+        self._verified = tuple(tokens)
+        return Verified(self._model.argmax(len(rows)), self._model.logits(len(rows)))
+
+    def accept(self, path: Sequence[int]) -> None:
+        """Commits the rows of the last verified tree that `path` names, root first."""
+        n_past = len(self.tokens)
+        for depth, row in enumerate(path):
+            if row != depth:  # rows ascend along a path, so a source is never overwritten early
+                self._kv.move_position(self._slot(n_past + row), self._slot(n_past + depth))
+        self.tokens += [self._verified[row] for row in path]
+        self._rewind()
+
+    def truncate(self, n_tokens: int) -> None:
+        """Forgets the tokens from `n_tokens` on."""
+        del self.tokens[n_tokens:]
+        self._rewind()
+
+    def snapshot(self) -> Snapshot:
+        self._rewind()
+        return Snapshot(tuple(self.tokens), self._table.fork())
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Becomes what the snapshot was; the snapshot stays usable."""
+        self.resume(snapshot.tokens, snapshot.table)
+
+    def resume(self, tokens: Sequence[int], table: BlockTable) -> None:
+        """Becomes the sequence `tokens` whose state `table` holds (it may hold more)."""
+        self.release()
+        self._table = table.fork()
+        self.tokens = list(tokens)
+        self._rewind()
+
+    def release(self) -> None:
+        """Gives all blocks back; the session is empty afterwards."""
+        self.truncate(0)
+
+    def _commit_chain(self, tokens: Sequence[int], n_logits: int) -> Verified:
+        n = len(tokens)
+        result = self.verify(tokens, range(ROOT, n - 1), range(n - n_logits, n))
+        self.accept(range(n))
+        return result
+
+    def _rewind(self) -> None:
+        self._verified = ()
+        self._table.truncate(len(self.tokens))
+
+    def _copy(self, copies: list[Copy]) -> None:
+        for copy in copies:
+            self._kv.copy_block(copy.src, copy.dst)
+
+    def _slot(self, position: int) -> int:
+        block = int(self._table.ids[position // KV_BLOCK_TOKENS])
+        return block * KV_BLOCK_TOKENS + position % KV_BLOCK_TOKENS
+
+
+def _positions(parents: Sequence[int], n_past: int) -> NDArray[np.int32]:
+    positions = np.empty(len(parents), np.int32)
+    for row, parent in enumerate(parents):
+        positions[row] = n_past if parent == ROOT else positions[parent] + 1
+    return positions

@@ -1,0 +1,130 @@
+// The Python module engine._native: thin, checked views of ThreadPool, KvCache and Plan.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/shared_ptr.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <optional>
+
+#include "error.h"
+#include "plan.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+using namespace native::cpu;
+
+namespace {
+
+using Ints = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Bytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Floats = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using FloatView = nb::ndarray<nb::numpy, const float, nb::ndim<2>>;
+
+void raise_native_error(const std::exception_ptr& error, void*) {
+    try {
+        std::rethrow_exception(error);
+    } catch (const Error& e) {
+        const nb::object type = nb::module_::import_("engine.errors").attr("NativeError");
+        PyErr_SetObject(type.ptr(), nb::make_tuple(e.op(), e.what()).ptr());
+    }
+}
+
+const char* isa_or_null(const std::string& isa) { return isa.empty() ? nullptr : isa.c_str(); }
+
+bool step(Plan& plan, KvCache* kv, const Ints& tokens, const Ints& positions, const Ints& parents,
+          const Ints& blocks, int64_t n_past, const Ints& out_rows) {
+    require(positions.size() == tokens.size() && parents.size() == tokens.size(), "step",
+            "tokens, positions and parents differ in length");
+    const StepInputs inputs{tokens.data(),   positions.data(),       parents.data(),
+                            int64_t(tokens.size()), blocks.data(),   int64_t(blocks.size()),
+                            n_past,          out_rows.data(),        int64_t(out_rows.size()),
+                            kv};
+    nb::gil_scoped_release unlocked;
+    return plan.step(inputs);
+}
+
+// A view of the plan's memory: valid until the next step.
+FloatView view_of(nb::handle self, int id, int64_t n_rows) {
+    const Plan& plan = nb::cast<const Plan&>(self);
+    const size_t shape[2] = {size_t(n_rows), size_t(plan.n_cols(id))};
+    return FloatView(plan.activation(id), 2, shape, self);
+}
+
+nb::object dequantized(const Bytes& row, int type, int64_t n_cols) {
+    const auto weight_type = WeightType(type);
+    require(int64_t(row.size()) == row_bytes(weight_type, n_cols), "dequantize",
+            "got " + std::to_string(row.size()) + " bytes for " + std::to_string(n_cols) +
+                " elements");
+    auto* values = new float[size_t(n_cols)];
+    nb::capsule owner(values, [](void* p) noexcept { delete[] static_cast<float*>(p); });
+    dequantize_row(weight_type, row.data(), values, n_cols);
+    const size_t shape[1] = {size_t(n_cols)};
+    return nb::cast(nb::ndarray<nb::numpy, float, nb::ndim<1>>(values, 1, shape, owner));
+}
+
+}  // namespace
+
+NB_MODULE(_native, m) {
+    nb::register_exception_translator(raise_native_error);
+
+    m.attr("KV_BLOCK_TOKENS") = kKvBlock;
+    m.attr("FORMAT_Q8") = int(ActivationFormat::kQ8);
+    m.attr("FORMAT_Q8K") = int(ActivationFormat::kQ8K);
+    m.def("activation_format", [](int type) { return int(traits(WeightType(type)).activation); });
+    m.def("quantized_bytes", [](int format, int64_t n_rows, int64_t n_cols) {
+        return Plan::quantized_bytes(ActivationFormat(format), n_rows, n_cols);
+    });
+    m.def("isa_name", [](const std::string& isa) { return std::string(kernels(isa_or_null(isa)).isa); });
+    m.def("dequantize", &dequantized, "row"_a, "type"_a, "n_cols"_a);
+
+    nb::class_<ThreadPool>(m, "ThreadPool").def(nb::init<int>(), "n_threads"_a);
+
+    nb::class_<KvCache>(m, "KvCache")
+        .def(nb::init<int64_t, int64_t, int64_t, int64_t>(), "n_layers"_a, "n_kv"_a, "head_dim"_a,
+             "n_blocks"_a)
+        .def_prop_ro("block_bytes", &KvCache::block_bytes)
+        .def("copy_block", &KvCache::copy_block, "source"_a, "target"_a)
+        .def("move_position", &KvCache::move_position, "source"_a, "target"_a);
+
+    nb::class_<Plan>(m, "Plan")
+        .def(
+            "__init__",
+            [](Plan* self, std::shared_ptr<ThreadPool> pool, const std::string& isa, int64_t max_rows,
+               int64_t max_out_rows, int64_t arena_bytes) {
+                new (self) Plan(std::move(pool), isa_or_null(isa), max_rows, max_out_rows, arena_bytes);
+            },
+            "pool"_a, "isa"_a, "max_rows"_a, "max_out_rows"_a, "arena_bytes"_a)
+        .def(
+            "add_weight",
+            [](Plan& self, const Bytes& bytes, int type, int64_t n_out, int64_t n_cols) {
+                return self.add_weight(bytes.data(), int64_t(bytes.size()), WeightType(type), n_out,
+                                       n_cols);
+            },
+            "bytes"_a, "type"_a, "n_out"_a, "n_cols"_a, nb::keep_alive<1, 2>())
+        .def("add_activation", &Plan::add_activation, "offset"_a, "n_cols"_a, "is_out"_a)
+        .def(
+            "add_quantized",
+            [](Plan& self, int64_t offset, int64_t n_cols, int format, bool is_out) {
+                return self.add_quantized(offset, n_cols, ActivationFormat(format), is_out);
+            },
+            "offset"_a, "n_cols"_a, "format"_a, "is_out"_a)
+        .def("add_kv_layer", &Plan::add_kv_layer, "layer"_a)
+        .def("embed", &Plan::embed, "out"_a, "table"_a)
+        .def("rms_norm", &Plan::rms_norm, "out"_a, "x"_a, "weight"_a, "eps"_a)
+        .def("quantize", &Plan::quantize, "out"_a, "x"_a)
+        .def("linear", &Plan::linear, "out"_a, "x"_a, "weight"_a, "bias"_a, "residual"_a)
+        .def("rope", &Plan::rope, "x"_a, "inverse_frequencies"_a, "head_dim"_a, "is_neox"_a)
+        .def("kv_write", &Plan::kv_write, "kv"_a, "k"_a, "v"_a, "n_kv"_a, "head_dim"_a)
+        .def("attention", &Plan::attention, "out"_a, "q"_a, "kv"_a, "n_head"_a, "n_kv"_a,
+             "head_dim"_a, "scale"_a)
+        .def("silu_mul", &Plan::silu_mul, "out"_a, "gate"_a, "up"_a)
+        .def("add", &Plan::add, "out"_a, "a"_a, "b"_a)
+        .def("select_rows", &Plan::select_rows, "out"_a, "x"_a)
+        .def("argmax", &Plan::argmax, "x"_a)
+        .def("step", &step, "kv"_a.none(), "tokens"_a, "positions"_a, "parents"_a, "blocks"_a,
+             "n_past"_a, "out_rows"_a)
+        .def("set_cancelled", &Plan::set_cancelled, "is_cancelled"_a)
+        .def_prop_ro("argmax_result", &Plan::argmax_result)
+        .def("view", &view_of, "buffer"_a, "n_rows"_a);
+}

@@ -1,0 +1,79 @@
+// The table of numeric kernels, one filled in per instruction set; chosen once at run time.
+//
+// Every kernel's arithmetic per output element is fixed: it does not depend on how many rows are
+// computed together, on the thread that runs it, or on the tree a row sits in (DESIGN.md 2.3).
+#pragma once
+
+#include <cstdint>
+
+#include "quants.h"
+
+namespace native::cpu {
+
+constexpr int kKvBlock = 32;      // positions in a KV block, and keys in an attention tile
+constexpr int kRowGroup = 8;      // weight rows that a linear kernel computes together
+
+// Quantized activations of T rows, block-major: all rows of block 0, then all rows of block 1, ...
+// kQ8:  q (K/32, T, 32) i8, scale (K/32, T) f32, sum (K/32, T) i32 (sum of q over the block)
+// kQ8K: q (K/256, T, 256) i8, scale (K/256, T) f32, sum (K/256, T, 16) i16 (per 16 elements)
+struct Activations {
+    int8_t* q;
+    float* scale;
+    void* sum;
+    int64_t n_rows;  // T, the stride between blocks
+};
+
+struct LinearArgs {
+    WeightType type;
+    const uint8_t* weight;      // rows of row_bytes bytes
+    int64_t row_bytes;
+    int64_t n_cols;             // K
+    int64_t n_out;              // rows of the weight
+    const float* x;             // (T, K), for float weights
+    Activations activations;    // for quantized weights
+    const float* bias;          // (n_out) or null
+    const float* residual;      // (T, n_out) or null, added last
+    float* out;                 // (T, n_out)
+    int64_t n_rows;             // T
+};
+
+// One KV tile of 32 logical positions of one KV head, converted to f32.
+struct KvTile {
+    const uint16_t* k;  // (D, 32) f16: keys lie along the lanes
+    const uint16_t* v;  // (32, D) f16
+};
+
+struct Kernels {
+    const char* isa;
+    // y (E) = x * rsqrt(mean(x^2) + eps) * weight
+    void (*rms_norm)(const float* x, const float* weight, float eps, float* y, int64_t n);
+    // Rotates `n_heads` heads of D in place; cos, sin (n_rot/2). neox pairs (i, i+n_rot/2), else (2i, 2i+1).
+    void (*rope)(float* x, const float* cos, const float* sin, int64_t n_heads, int64_t head_dim,
+                 int64_t n_rot, bool is_neox);
+    // y = silu(gate) * up, elementwise
+    void (*silu_mul)(const float* gate, const float* up, float* y, int64_t n);
+    void (*add)(const float* a, const float* b, float* y, int64_t n);
+    // Quantizes row `row` of x (K) into the block-major activations.
+    void (*quantize_q8)(const float* x, int64_t n_cols, const Activations& out, int64_t row);
+    void (*quantize_q8k)(const float* x, int64_t n_cols, const Activations& out, int64_t row);
+    // Computes output columns [begin, end), begin a multiple of kRowGroup, for all T rows.
+    void (*linear)(const LinearArgs& args, int64_t begin, int64_t end);
+    // k (D, 32) and v (32, D) f16 -> f32
+    void (*expand_tile)(const KvTile& tile, int64_t head_dim, float* k, float* v);
+    // One online-softmax step of one query over the first n_valid keys of a tile.
+    // q (D); scores are multiplied by `scale`; state: max, sum and out (D).
+    void (*attend_tile)(const float* q, const float* k, const float* v, int64_t head_dim,
+                        float scale, int64_t n_valid, float* max, float* sum, float* out);
+    // out (D) *= 1/sum
+    void (*finish_attention)(float* out, float sum, int64_t head_dim);
+    void (*to_half)(const float* x, uint16_t* y, int64_t n);
+    // The index of the largest element, the lowest index among equals; NaN is passed over. -1 when
+    // the largest is not finite.
+    int64_t (*argmax)(const float* x, int64_t n);
+};
+
+// The best kernels this CPU can run; `isa` "portable" forces the reference ones (for tests).
+// Throws Error for an unknown or unavailable name; nullptr means the best.
+const Kernels& kernels(const char* isa = nullptr);
+
+}  // namespace native::cpu

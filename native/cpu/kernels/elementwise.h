@@ -1,0 +1,129 @@
+// Norms, rotary embedding, activation functions, activation quantization, argmax.
+#pragma once
+
+#include "../kernels.h"
+#include "simd.h"
+
+namespace native::cpu::KERNEL_ISA {
+
+inline void rms_norm(const float* x, const float* weight, float eps, float* y, int64_t n) {
+    f32x8 squares = splat(0);
+    int64_t i = 0;
+    for (; i + 8 <= n; i += 8) squares = fma(load(x + i), load(x + i), squares);
+    float total = sum(squares);
+    for (; i < n; ++i) total = fma(x[i], x[i], total);
+    const float scale = 1.0f / std::sqrt(total / float(n) + eps);
+    for (i = 0; i < n; ++i) y[i] = x[i] * scale * weight[i];
+}
+
+inline void rope(float* x, const float* cos, const float* sin, int64_t n_heads, int64_t head_dim,
+                 int64_t n_rot, bool is_neox) {
+    const int64_t n_pairs = n_rot / 2;
+    const int64_t step = is_neox ? 1 : 2, partner = is_neox ? n_pairs : 1;
+    for (int64_t h = 0; h < n_heads; ++h, x += head_dim) {
+        for (int64_t i = 0; i < n_pairs; ++i) {
+            const float a = x[i * step], b = x[i * step + partner];
+            x[i * step] = fma(a, cos[i], -(b * sin[i]));
+            x[i * step + partner] = fma(a, sin[i], b * cos[i]);
+        }
+    }
+}
+
+inline void silu_mul(const float* gate, const float* up, float* y, int64_t n) {
+    int64_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        const f32x8 g = load(gate + i);
+        store(y + i, g / (1.0f + exp(-g)) * load(up + i));
+    }
+    for (; i < n; ++i) {
+        const f32x8 g = splat(gate[i]);
+        y[i] = (g / (1.0f + exp(-g)))[0] * up[i];
+    }
+}
+
+inline void add(const float* a, const float* b, float* y, int64_t n) {
+    for (int64_t i = 0; i < n; ++i) y[i] = a[i] + b[i];
+}
+
+// The largest magnitude of x (n, a multiple of 8).
+inline float max_magnitude(const float* x, int64_t n) {
+    f32x8 best = splat(0);
+    for (int64_t i = 0; i < n; i += 8) {
+        const f32x8 v = load(x + i);
+        best = max(max(v, -v), best);
+    }
+    return max_lane(best);
+}
+
+// Quantizes n (a multiple of 8) values to round(x * inverse), ties to even.
+inline void round_to_i8(const float* x, float inverse, int8_t* q, int64_t n) {
+    const f32x8 magic = splat(12582912.0f);
+    for (int64_t i = 0; i < n; i += 8) {
+        const f32x8 shifted = load(x + i) * inverse + magic;
+        i32x8 bits;
+        std::memcpy(&bits, &shifted, sizeof bits);
+        for (int lane = 0; lane < 8; ++lane) q[i + lane] = int8_t(bits[lane] - 0x4b400000);
+    }
+}
+
+// A block that holds NaN or infinity quantizes to scale NaN, so that the fault stays visible.
+inline float quantize_block(const float* x, int8_t* q, int64_t n) {
+    const float largest = max_magnitude(x, n);
+    float checksum = 0;
+    for (int64_t i = 0; i < n; ++i) checksum += x[i] * 0.0f;
+    if (!(checksum == 0.0f)) {
+        std::memset(q, 0, size_t(n));
+        return std::bit_cast<float>(0x7fc00000u);
+    }
+    round_to_i8(x, largest > 0 ? 127.0f / largest : 0.0f, q, n);
+    return largest / 127.0f;
+}
+
+inline void quantize_q8(const float* x, int64_t n_cols, const Activations& out, int64_t row) {
+    for (int64_t b = 0; b < n_cols / kBlock; ++b) {
+        const int64_t slot = b * out.n_rows + row;
+        int8_t* q = out.q + slot * kBlock;
+        out.scale[slot] = quantize_block(x + b * kBlock, q, kBlock);
+        int32_t total = 0;
+        for (int i = 0; i < kBlock; ++i) total += q[i];
+        static_cast<int32_t*>(out.sum)[slot] = total;
+    }
+}
+
+inline void quantize_q8k(const float* x, int64_t n_cols, const Activations& out, int64_t row) {
+    for (int64_t b = 0; b < n_cols / kSuperBlock; ++b) {
+        const int64_t slot = b * out.n_rows + row;
+        int8_t* q = out.q + slot * kSuperBlock;
+        out.scale[slot] = quantize_block(x + b * kSuperBlock, q, kSuperBlock);
+        int16_t* sums = static_cast<int16_t*>(out.sum) + slot * 16;
+        for (int s = 0; s < 16; ++s) {
+            int total = 0;
+            for (int i = 0; i < 16; ++i) total += q[16 * s + i];
+            sums[s] = int16_t(total);
+        }
+    }
+}
+
+inline int64_t argmax(const float* x, int64_t n) {
+    const f32x8 lowest = splat(-__builtin_inff());
+    f32x8 best = lowest;
+    int64_t i = 0;
+    for (; i + 8 <= n; i += 8) best = max(load(x + i), best);
+    float largest = max_lane(best);
+    for (; i < n; ++i) largest = x[i] > largest ? x[i] : largest;
+    if (!(largest < __builtin_inff() && largest > -__builtin_inff())) return -1;
+    for (i = 0; x[i] != largest;) ++i;
+    return i;
+}
+
+inline void to_half(const float* x, uint16_t* y, int64_t n) {
+    int64_t i = 0;
+#if NATIVE_AVX2
+    for (; i + 8 <= n; i += 8)
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(y + i),
+                         _mm256_cvtps_ph(_mm256_loadu_ps(x + i), _MM_FROUND_TO_NEAREST_INT));
+#endif
+    for (; i < n; ++i) y[i] = float_to_half(x[i]);
+}
+
+}  // namespace native::cpu::KERNEL_ISA

@@ -1,0 +1,219 @@
+#include "ops.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+namespace native::cpu {
+
+namespace {
+
+struct Range {
+    int64_t begin, end;
+};
+
+// This thread's share of n items, boundaries at multiples of `unit`.
+Range share(int64_t n, int64_t unit, int thread_idx, int n_threads) {
+    const int64_t n_units = (n + unit - 1) / unit;
+    const int64_t begin = n_units * thread_idx / n_threads;
+    const int64_t end = n_units * (thread_idx + 1) / n_threads;
+    return {std::min(begin * unit, n), std::min(end * unit, n)};
+}
+
+// Adds one tile of keys to every query of one KV head, for the rows and query heads of one unit.
+class TileAttention {
+public:
+    TileAttention(const AttentionOp& op, Plan& plan, const Step& step, int64_t kv_head, float* scratch)
+        : op_(op), plan_(plan), step_(step), kv_head_(kv_head), k_(scratch),
+          v_(scratch + op.head_dim * kKvBlock) {}
+
+    void run(int64_t head_begin, int64_t head_end) {
+        const int64_t n_rows = step_.in.n_rows, n_heads = head_end - head_begin;
+        max_.assign(size_t(n_rows * n_heads), -INFINITY);
+        sum_.assign(size_t(n_rows * n_heads), 0.0f);
+        int64_t most_visible = 0;
+        for (int64_t t = 0; t < n_rows; ++t) {
+            most_visible = std::max(most_visible, step_.n_visible(t));
+            std::memset(out(t, head_begin), 0, size_t(n_heads * op_.head_dim) * sizeof(float));
+        }
+        for (int64_t first = 0; first < most_visible; first += kKvBlock) {
+            const bool is_shared = step_.is_chain || first + kKvBlock <= step_.in.n_past;
+            if (is_shared) expand(first);
+            for (int64_t t = 0; t < n_rows; ++t) {
+                const int64_t n_valid = std::min<int64_t>(step_.n_visible(t) - first, kKvBlock);
+                if (n_valid <= 0) continue;
+                if (!is_shared) gather(t, first, n_valid);
+                for (int64_t h = head_begin; h < head_end; ++h) {
+                    const size_t i = size_t(t * n_heads + h - head_begin);
+                    plan_.kernels().attend_tile(query(t, h), k_, v_, op_.head_dim, op_.scale, n_valid,
+                                                &max_[i], &sum_[i], out(t, h));
+                }
+            }
+        }
+        for (int64_t t = 0; t < n_rows; ++t)
+            for (int64_t h = head_begin; h < head_end; ++h)
+                plan_.kernels().finish_attention(
+                    out(t, h), sum_[size_t(t * n_heads + h - head_begin)], op_.head_dim);
+    }
+
+private:
+    const float* query(int64_t t, int64_t h) {
+        return plan_.f32(op_.q) + (t * op_.n_head + h) * op_.head_dim;
+    }
+    float* out(int64_t t, int64_t h) {
+        return plan_.f32(op_.out) + (t * op_.n_head + h) * op_.head_dim;
+    }
+    int64_t block_of(int64_t slot) const { return step_.in.blocks[slot / kKvBlock]; }
+
+    // Tiles of a straight sequence coincide with KV blocks.
+    void expand(int64_t first) {
+        const int64_t block = block_of(first);
+        plan_.kernels().expand_tile({step_.in.kv->k(op_.layer, block, kv_head_),
+                                     step_.in.kv->v(op_.layer, block, kv_head_)},
+                                    op_.head_dim, k_, v_);
+    }
+
+    // Collects a branch's keys and values in logical order.
+    void gather(int64_t row, int64_t first, int64_t n_valid) {
+        for (int64_t j = 0; j < n_valid; ++j) {
+            const int64_t slot = step_.slot(row, first + j), lane = slot % kKvBlock;
+            const uint16_t* k = step_.in.kv->k(op_.layer, block_of(slot), kv_head_);
+            const uint16_t* v = step_.in.kv->v(op_.layer, block_of(slot), kv_head_);
+            for (int64_t d = 0; d < op_.head_dim; ++d) {
+                k_[d * kKvBlock + j] = half_to_float(k[d * kKvBlock + lane]);
+                v_[j * op_.head_dim + d] = half_to_float(v[lane * op_.head_dim + d]);
+            }
+        }
+        for (int64_t j = n_valid; j < kKvBlock; ++j)  // keep stale lanes finite; they are masked
+            for (int64_t d = 0; d < op_.head_dim; ++d) k_[d * kKvBlock + j] = 0.0f;
+    }
+
+    const AttentionOp& op_;
+    Plan& plan_;
+    const Step& step_;
+    const int64_t kv_head_;
+    float *k_, *v_;  // (D, 32), (32, D)
+    std::vector<float> max_, sum_;
+};
+
+}  // namespace
+
+void EmbedOp::run(Plan& plan, const Step& step, int thread_idx, int n_threads) {
+    const Plan::Buffer& weight = plan.buffer(table);
+    const int64_t bytes = row_bytes(weight.type, weight.n_cols);
+    const Range rows = share(step.in.n_rows, 1, thread_idx, n_threads);
+    for (int64_t t = rows.begin; t < rows.end; ++t)
+        dequantize_row(weight.type, weight.weight + step.in.tokens[t] * bytes,
+                       plan.f32(out) + t * weight.n_cols, weight.n_cols);
+}
+
+void RmsNormOp::run(Plan& plan, const Step& step, int thread_idx, int n_threads) {
+    const int64_t n = plan.buffer(x).n_cols;
+    const auto* scale = reinterpret_cast<const float*>(plan.buffer(weight).weight);
+    const Range rows = share(plan.rows(x, step), 1, thread_idx, n_threads);
+    for (int64_t t = rows.begin; t < rows.end; ++t)
+        plan.kernels().rms_norm(plan.f32(x) + t * n, scale, eps, plan.f32(out) + t * n, n);
+}
+
+void QuantizeOp::run(Plan& plan, const Step& step, int thread_idx, int n_threads) {
+    const int64_t n_cols = plan.buffer(x).n_cols, n_rows = plan.rows(x, step);
+    const Activations target = plan.quantized(out, n_rows);
+    const auto kernel = plan.buffer(out).format == ActivationFormat::kQ8
+                            ? plan.kernels().quantize_q8
+                            : plan.kernels().quantize_q8k;
+    const Range rows = share(n_rows, 1, thread_idx, n_threads);
+    for (int64_t t = rows.begin; t < rows.end; ++t)
+        kernel(plan.f32(x) + t * n_cols, n_cols, target, t);
+}
+
+void LinearOp::run(Plan& plan, const Step& step, int thread_idx, int n_threads) {
+    const Plan::Buffer& w = plan.buffer(weight);
+    LinearArgs args{};
+    args.type = w.type;
+    args.weight = w.weight;
+    args.row_bytes = row_bytes(w.type, w.n_cols);
+    args.n_cols = w.n_cols;
+    args.n_out = w.n_out;
+    args.n_rows = plan.rows(x, step);
+    if (plan.buffer(x).kind == Plan::Buffer::Kind::kQuantized)
+        args.activations = plan.quantized(x, args.n_rows);
+    else
+        args.x = plan.f32(x);
+    if (bias >= 0) args.bias = reinterpret_cast<const float*>(plan.buffer(bias).weight);
+    if (residual >= 0) args.residual = plan.f32(residual);
+    args.out = plan.f32(out);
+    const Range columns = share(w.n_out, kRowGroup, thread_idx, n_threads);
+    if (args.n_rows > 0 && columns.begin < columns.end)
+        plan.kernels().linear(args, columns.begin, columns.end);
+}
+
+void RopeOp::run(Plan& plan, const Step& step, int thread_idx, int n_threads) {
+    const Plan::RopeTable& angles = plan.rope_table(table);
+    const auto n_pairs = int64_t(angles.inverse_frequencies.size());
+    const int64_t n = plan.buffer(x).n_cols;
+    const Range rows = share(step.in.n_rows, 1, thread_idx, n_threads);
+    for (int64_t t = rows.begin; t < rows.end; ++t)
+        plan.kernels().rope(plan.f32(x) + t * n, &angles.cos[size_t(t * n_pairs)],
+                            &angles.sin[size_t(t * n_pairs)], n / head_dim, head_dim, 2 * n_pairs,
+                            is_neox);
+}
+
+void KvWriteOp::run(Plan& plan, const Step& step, int thread_idx, int n_threads) {
+    const Range rows = share(step.in.n_rows, 1, thread_idx, n_threads);
+    for (int64_t t = rows.begin; t < rows.end; ++t) {
+        const int64_t slot = step.in.n_past + t, lane = slot % kKvBlock;
+        const int64_t block = step.in.blocks[slot / kKvBlock];
+        for (int64_t head = 0; head < n_kv; ++head) {
+            const int64_t at = (t * n_kv + head) * head_dim;
+            uint16_t key[1024];
+            plan.kernels().to_half(plan.f32(k) + at, key, head_dim);
+            uint16_t* target = step.in.kv->k(layer, block, head) + lane;
+            for (int64_t d = 0; d < head_dim; ++d) target[d * kKvBlock] = key[d];
+            plan.kernels().to_half(plan.f32(v) + at,
+                                   step.in.kv->v(layer, block, head) + lane * head_dim, head_dim);
+        }
+    }
+}
+
+// Work units are (KV head, part of its query heads): enough of them for all threads, each reading
+// its keys once for all rows of the step.
+void AttentionOp::run(Plan& plan, const Step& step, int thread_idx, int n_threads) {
+    const int64_t group = n_head / n_kv;
+    const int64_t parts = std::min<int64_t>(group, (n_threads + n_kv - 1) / n_kv);
+    const Range units = share(n_kv * parts, 1, thread_idx, n_threads);
+    for (int64_t unit = units.begin; unit < units.end; ++unit) {
+        const int64_t kv_head = unit / parts, part = unit % parts;
+        TileAttention attention(*this, plan, step, kv_head, plan.scratch(thread_idx));
+        attention.run(kv_head * group + group * part / parts,
+                      kv_head * group + group * (part + 1) / parts);
+    }
+}
+
+void SiluMulOp::run(Plan& plan, const Step& step, int thread_idx, int n_threads) {
+    const Range all = share(plan.rows(out, step) * plan.buffer(out).n_cols, 64, thread_idx, n_threads);
+    plan.kernels().silu_mul(plan.f32(gate) + all.begin, plan.f32(up) + all.begin,
+                            plan.f32(out) + all.begin, all.end - all.begin);
+}
+
+void AddOp::run(Plan& plan, const Step& step, int thread_idx, int n_threads) {
+    const Range all = share(plan.rows(out, step) * plan.buffer(out).n_cols, 64, thread_idx, n_threads);
+    plan.kernels().add(plan.f32(a) + all.begin, plan.f32(b) + all.begin, plan.f32(out) + all.begin,
+                       all.end - all.begin);
+}
+
+void SelectRowsOp::run(Plan& plan, const Step& step, int thread_idx, int n_threads) {
+    const int64_t n = plan.buffer(x).n_cols;
+    const Range rows = share(step.in.n_out_rows, 1, thread_idx, n_threads);
+    for (int64_t r = rows.begin; r < rows.end; ++r)
+        std::memcpy(plan.f32(out) + r * n, plan.f32(x) + step.in.out_rows[r] * n,
+                    size_t(n) * sizeof(float));
+}
+
+void ArgmaxOp::run(Plan& plan, const Step& step, int thread_idx, int n_threads) {
+    const int64_t n = plan.buffer(x).n_cols;
+    const Range rows = share(step.in.n_out_rows, 1, thread_idx, n_threads);
+    for (int64_t r = rows.begin; r < rows.end; ++r)
+        plan.set_argmax(r, int32_t(plan.kernels().argmax(plan.f32(x) + r * n, n)));
+}
+
+}  // namespace native::cpu

@@ -1,0 +1,87 @@
+// The ops a Plan runs. Each splits its work over threads without any effect on its results.
+#pragma once
+
+#include "plan.h"
+
+namespace native::cpu {
+
+struct EmbedOp : Op {
+    BufferId out, table;
+    EmbedOp(BufferId out, BufferId table) : out(out), table(table) {}
+    void run(Plan& plan, const Step& step, int thread_idx, int n_threads) override;
+};
+
+struct RmsNormOp : Op {
+    BufferId out, x, weight;
+    float eps;
+    RmsNormOp(BufferId out, BufferId x, BufferId weight, float eps)
+        : out(out), x(x), weight(weight), eps(eps) {}
+    void run(Plan& plan, const Step& step, int thread_idx, int n_threads) override;
+};
+
+struct QuantizeOp : Op {
+    BufferId out, x;
+    QuantizeOp(BufferId out, BufferId x) : out(out), x(x) {}
+    void run(Plan& plan, const Step& step, int thread_idx, int n_threads) override;
+};
+
+struct LinearOp : Op {
+    BufferId out, x, weight, bias, residual;  // bias and residual may be -1
+    LinearOp(BufferId out, BufferId x, BufferId weight, BufferId bias, BufferId residual)
+        : out(out), x(x), weight(weight), bias(bias), residual(residual) {}
+    void run(Plan& plan, const Step& step, int thread_idx, int n_threads) override;
+};
+
+struct RopeOp : Op {
+    BufferId x;
+    size_t table;
+    int64_t head_dim;
+    bool is_neox;
+    RopeOp(BufferId x, size_t table, int64_t head_dim, bool is_neox)
+        : x(x), table(table), head_dim(head_dim), is_neox(is_neox) {}
+    void run(Plan& plan, const Step& step, int thread_idx, int n_threads) override;
+};
+
+struct KvWriteOp : Op {
+    BufferId k, v;
+    int64_t layer, n_kv, head_dim;
+    KvWriteOp(BufferId k, BufferId v, int64_t layer, int64_t n_kv, int64_t head_dim)
+        : k(k), v(v), layer(layer), n_kv(n_kv), head_dim(head_dim) {}
+    void run(Plan& plan, const Step& step, int thread_idx, int n_threads) override;
+};
+
+struct AttentionOp : Op {
+    BufferId out, q;
+    int64_t layer, n_head, n_kv, head_dim;
+    float scale;
+    AttentionOp(BufferId out, BufferId q, int64_t layer, int64_t n_head, int64_t n_kv,
+                int64_t head_dim, float scale)
+        : out(out), q(q), layer(layer), n_head(n_head), n_kv(n_kv), head_dim(head_dim), scale(scale) {}
+    void run(Plan& plan, const Step& step, int thread_idx, int n_threads) override;
+};
+
+struct SiluMulOp : Op {
+    BufferId out, gate, up;
+    SiluMulOp(BufferId out, BufferId gate, BufferId up) : out(out), gate(gate), up(up) {}
+    void run(Plan& plan, const Step& step, int thread_idx, int n_threads) override;
+};
+
+struct AddOp : Op {
+    BufferId out, a, b;
+    AddOp(BufferId out, BufferId a, BufferId b) : out(out), a(a), b(b) {}
+    void run(Plan& plan, const Step& step, int thread_idx, int n_threads) override;
+};
+
+struct SelectRowsOp : Op {
+    BufferId out, x;
+    SelectRowsOp(BufferId out, BufferId x) : out(out), x(x) {}
+    void run(Plan& plan, const Step& step, int thread_idx, int n_threads) override;
+};
+
+struct ArgmaxOp : Op {
+    BufferId x;
+    explicit ArgmaxOp(BufferId x) : x(x) {}
+    void run(Plan& plan, const Step& step, int thread_idx, int n_threads) override;
+};
+
+}  // namespace native::cpu

@@ -1,0 +1,156 @@
+// A validated list of ops over one arena of activations; `step` runs them all on every thread.
+//
+// Built once per model. Everything that changes from step to step arrives in StepInputs.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels.h"
+#include "kv_cache.h"
+#include "thread_pool.h"
+
+namespace native::cpu {
+
+// One step over T rows. Row i continues row parents[i], or the committed sequence when that is -1;
+// parents precede their children. Row i is stored at slot n_past + i of the sequence whose KV blocks
+// are `blocks`; it sees the committed slots, its ancestors and itself, in that order.
+struct StepInputs {
+    const int32_t* tokens;     // (T)
+    const int32_t* positions;  // (T)
+    const int32_t* parents;    // (T)
+    int64_t n_rows;            // T
+    const int32_t* blocks;     // (n_blocks)
+    int64_t n_blocks;
+    int64_t n_past;
+    const int32_t* out_rows;  // (R) rows whose results are wanted, ascending
+    int64_t n_out_rows;       // R
+    KvCache* kv;
+};
+
+// What the ops of one step share, derived from StepInputs once.
+struct Step {
+    StepInputs in;
+    bool is_chain;              // every row continues the one before it
+    std::vector<int32_t> path;  // (T, T) for trees: path[i * T + d] is the row at depth d above row i
+    std::vector<int32_t> depth; // (T) rows above row i within the step
+
+    // Number of keys row i sees, and the slot of the j-th of them.
+    int64_t n_visible(int64_t row) const { return in.n_past + depth[row] + 1; }
+    int64_t slot(int64_t row, int64_t j) const {
+        if (j < in.n_past) return j;
+        return in.n_past + (is_chain ? j - in.n_past : path[row * in.n_rows + (j - in.n_past)]);
+    }
+};
+
+class Plan;
+
+class Op {
+public:
+    virtual ~Op() = default;
+    virtual void run(Plan& plan, const Step& step, int thread_idx, int n_threads) = 0;
+    std::vector<int> reads, writes;  // buffer ids, for barriers
+};
+
+using BufferId = int;
+
+class Plan {
+public:
+    Plan(std::shared_ptr<ThreadPool> pool, const char* isa, int64_t max_rows, int64_t max_out_rows,
+         int64_t arena_bytes);
+    ~Plan();
+
+    // ---- buffers: rows are T, or R when `is_out` ----
+    BufferId add_weight(const uint8_t* data, int64_t n_bytes, WeightType type, int64_t n_out,
+                        int64_t n_cols);
+    BufferId add_activation(int64_t offset, int64_t n_cols, bool is_out);
+    BufferId add_quantized(int64_t offset, int64_t n_cols, ActivationFormat format, bool is_out);
+    BufferId add_kv_layer(int64_t layer);
+
+    // ---- ops, in order; shapes are checked here ----
+    void embed(BufferId out, BufferId table);
+    void rms_norm(BufferId out, BufferId x, BufferId weight, float eps);
+    void quantize(BufferId out, BufferId x);
+    void linear(BufferId out, BufferId x, BufferId weight, BufferId bias, BufferId residual);
+    void rope(BufferId x, std::vector<float> inverse_frequencies, int64_t head_dim, bool is_neox);
+    void kv_write(BufferId kv, BufferId k, BufferId v, int64_t n_kv, int64_t head_dim);
+    void attention(BufferId out, BufferId q, BufferId kv, int64_t n_head, int64_t n_kv,
+                   int64_t head_dim, float scale);
+    void silu_mul(BufferId out, BufferId gate, BufferId up);
+    void add(BufferId out, BufferId a, BufferId b);
+    void select_rows(BufferId out, BufferId x);
+    void argmax(BufferId x);
+
+    // Runs all ops. Returns false if it was cancelled on the way: state beyond n_past is then
+    // undefined, everything before it untouched. Throws Error on inputs that do not fit the plan.
+    bool step(const StepInputs& inputs);
+
+    // May be called from any thread; a running step ends at its next barrier.
+    void set_cancelled(bool is_cancelled) { cancelled_.store(is_cancelled); }
+
+    const float* activation(BufferId id) const;  // (T or R, n_cols) after a step
+    int64_t n_cols(BufferId id) const;
+    const std::vector<int32_t>& argmax_result() const { return argmax_; }
+
+    // Bytes a quantized buffer of `n_rows` rows takes in the arena.
+    static int64_t quantized_bytes(ActivationFormat format, int64_t n_rows, int64_t n_cols);
+
+    // ---- for ops ----
+    struct Buffer {
+        enum class Kind { kWeight, kActivation, kQuantized, kKvLayer } kind;
+        int64_t n_cols = 0;
+        int64_t n_out = 0;  // weights only
+        int64_t offset = 0, n_bytes = 0;
+        bool is_out = false;
+        WeightType type = WeightType::kF32;
+        ActivationFormat format = ActivationFormat::kF32;
+        const uint8_t* weight = nullptr;
+        int64_t layer = 0;
+    };
+    struct RopeTable {
+        std::vector<float> inverse_frequencies;
+        std::vector<float> cos, sin;  // (max_rows, n_pairs), filled at the start of a step
+    };
+    const Buffer& buffer(BufferId id) const { return buffers_[size_t(id)]; }
+    float* f32(BufferId id) { return reinterpret_cast<float*>(arena_ + buffer(id).offset); }
+    Activations quantized(BufferId id, int64_t n_rows);
+    int64_t rows(BufferId id, const Step& step) const {
+        return buffer(id).is_out ? step.in.n_out_rows : step.in.n_rows;
+    }
+    const Kernels& kernels() const { return kernels_; }
+    const RopeTable& rope_table(size_t index) const { return rope_tables_[index]; }
+    float* scratch(int thread_idx) { return scratch_[size_t(thread_idx)].data(); }
+    void set_argmax(int64_t row, int32_t index) { argmax_[size_t(row)] = index; }
+
+private:
+    BufferId add_buffer(Buffer buffer);
+    const Buffer& expect(const char* op, const char* role, BufferId id, Buffer::Kind kind) const;
+    void push(std::unique_ptr<Op> op, std::vector<int> reads, std::vector<int> writes);
+    void check_inputs(const StepInputs& in) const;
+    void prepare(const StepInputs& in);
+    bool overlaps(int a, int b) const;
+
+    std::shared_ptr<ThreadPool> pool_;
+    const Kernels& kernels_;
+    const int64_t max_rows_, max_out_rows_, arena_bytes_;
+    struct Free {
+        void operator()(void* memory) const;
+    };
+    std::unique_ptr<void, Free> memory_;
+    uint8_t* arena_ = nullptr;  // memory_, aligned
+    std::vector<Buffer> buffers_;
+    std::vector<std::unique_ptr<Op>> ops_;
+    std::vector<bool> barrier_before_;
+    std::vector<int> open_reads_, open_writes_;  // since the last barrier, while building
+    std::vector<RopeTable> rope_tables_;
+    std::vector<std::vector<float>> scratch_;
+    std::vector<int32_t> argmax_;
+    int64_t n_vocab_ = 0, n_kv_layers_ = 0, kv_heads_ = 0, kv_head_dim_ = 0;
+    Step step_;
+    std::atomic<bool> cancelled_{false};
+    bool stopping_ = false;
+};
+
+}  // namespace native::cpu
