@@ -1,0 +1,105 @@
+"""How a document cut at the cursor is laid out for a model: one function per prompt form."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from engine.errors import RequestError
+from engine.request import PromptPart
+from lsp_server.prompt.situation import CompletionInput
+
+# The window moves by this part of its length at a time, so that what was computed for its
+# beginning stays valid for many keystrokes.
+_WINDOW_STEPS = 4
+_STOP = (
+    "<|endoftext|>",
+    "<|im_end|>",
+    "<|fim_prefix|>",
+    "<|fim_suffix|>",
+    "<|fim_middle|>",
+    "<|fim_pad|>",
+    "<|file_sep|>",
+    "<|repo_name|>",
+)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What the model gets, and the strings at which its text ends."""
+
+    parts: tuple[PromptPart, ...]
+    stop: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Form:
+    """A prompt layout and the special tokens a model must have for it."""
+
+    special_tokens: tuple[str, ...]
+    layout: Callable[[str, str], tuple[PromptPart, ...]]
+
+
+def build_prompt(
+    inp: CompletionInput, form: str, max_prefix_chars: int, max_suffix_chars: int
+) -> Prompt:
+    """Lay out the text around the cursor, cut at line boundaries to the given lengths.
+
+    Raises RequestError for a form that is not in FORMS.
+    """
+    if form not in FORMS:
+        raise RequestError(f"unknown prompt form '{form}'; known: {', '.join(FORMS)}")
+    prefix = _last_lines(inp.prefix, max_prefix_chars)
+    suffix = _first_lines(inp.suffix, max_suffix_chars)
+    return Prompt(FORMS[form].layout(prefix, suffix), _STOP)
+
+
+def _last_lines(text: str, max_chars: int) -> str:
+    if len(text) <= max_chars:
+        return text
+    step = max(1, max_chars // _WINDOW_STEPS)
+    n_cut = -(-(len(text) - max_chars) // step) * step
+    line_start = text.find("\n", n_cut - 1) + 1
+    # A line longer than the window is cut within.
+    return text[line_start:] if line_start > 0 else text[len(text) - max_chars :]
+
+
+def _first_lines(text: str, max_chars: int) -> str:
+    if len(text) <= max_chars:
+        return text
+    line_end = text.rfind("\n", 0, max_chars)
+    return text[: line_end + 1] if line_end >= 0 else text[:max_chars]
+
+
+def _special(name: str) -> PromptPart:
+    return PromptPart(name, is_special=True)
+
+
+def _fim_psm(prefix: str, suffix: str) -> tuple[PromptPart, ...]:
+    return (
+        _special("<|fim_prefix|>"),
+        PromptPart(prefix, heal=True),
+        _special("<|fim_suffix|>"),
+        PromptPart(suffix),
+        _special("<|fim_middle|>"),
+    )
+
+
+def _fim_spm(prefix: str, suffix: str) -> tuple[PromptPart, ...]:
+    return (
+        _special("<|fim_suffix|>"),
+        PromptPart(suffix),
+        _special("<|fim_prefix|>"),
+        PromptPart(prefix, heal=True),
+        _special("<|fim_middle|>"),
+    )
+
+
+def _prefix(prefix: str, suffix: str) -> tuple[PromptPart, ...]:
+    return (PromptPart(prefix, heal=True),)
+
+
+_FIM_TOKENS = ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")
+FORMS: dict[str, Form] = {
+    "fim_psm": Form(_FIM_TOKENS, _fim_psm),
+    "fim_spm": Form(_FIM_TOKENS, _fim_spm),
+    "prefix": Form((), _prefix),
+}

@@ -1,0 +1,177 @@
+"""Brackets, strings and comments of half-written text, one character at a time.
+
+Knows just enough to tell a bracket that counts from one inside a string or a comment. It never
+fails: what it cannot tell (a regular expression literal, a nested template) it reads as code.
+"""
+
+import re
+from collections import Counter
+from enum import Enum, auto
+
+from lsp_server.prompt.languages import Language
+
+CLOSER_OF = {"(": ")", "[": "]", "{": "}"}
+OPENER_OF = {closer: opener for opener, closer in CLOSER_OF.items()}
+
+
+class Event(Enum):
+    """What one character did; most do nothing worth a name."""
+
+    OPEN = auto()
+    CLOSE = auto()
+    UNMATCHED_CLOSE = auto()
+    STRING_END = auto()
+
+
+class Lexer:
+    """The state of reading one text of a language.
+
+    `open_brackets` are those not closed yet, outermost first; `unmatched_closers` those that
+    closed nothing. `string` is the quote of the string being read, `comment` what ends the
+    comment being read ("" for the end of the line); None outside of one. `n_strings_ended` counts
+    closing quotes.
+    """
+
+    def __init__(self, language: Language) -> None:
+        self.open_brackets: list[str] = []
+        self.unmatched_closers: list[str] = []
+        self.string: str | None = None
+        self.comment: str | None = None
+        self.n_strings_ended = 0
+        self._language = language
+        self._recent = "\n"
+        self._is_escaped = False
+        # Where ' opens no string (Rust), a bracket right after it is a character literal.
+        self._literal_quote = ("'",) if "'" not in language.quotes else ()
+        specials = "".join(language.quotes) + "".join(language.long_quotes) + "()[]{}\n"
+        comments = [*language.line_comments, *(opening for opening, _ in language.block_comments)]
+        self._dull_run = re.compile(f"[^{re.escape(specials + ''.join(comments))}]+")
+
+    def copy_state_of(self, other: "Lexer") -> None:
+        """Start inside the string or comment that `other` is inside of, with no brackets."""
+        self.string, self.comment = other.string, other.comment
+
+    def read(self, text: str) -> None:
+        """Take a whole text; equal to taking its characters one by one, but faster."""
+        at = 0
+        while at < len(text):
+            next_at = self._skip_dull(text, at)
+            if next_at > at:
+                self._recent = text[max(0, next_at - 4) : next_at]
+                at = next_at
+            else:
+                self.step(text[at])
+                at += 1
+
+    def _skip_dull(self, text: str, at: int) -> int:
+        """Find the next character at or after `at` that may change the state."""
+        if self._is_escaped:
+            return at
+        if self.comment is not None:
+            found = text.find(self.comment or "\n", at)
+            return len(text) if found < 0 else found
+        if self.string is not None:
+            run = re.compile(rf"[^\\\n{re.escape(self.string[0])}]+").match(text, at)
+        else:
+            run = self._dull_run.match(text, at)
+        return at if run is None else run.end()
+
+    def step(self, char: str) -> Event | None:
+        """Take one character and say what it did."""
+        recent, self._recent = self._recent, (self._recent + char)[-4:]
+        if self.comment is not None:
+            self._step_comment(char)
+            return None
+        if self.string is not None:
+            return self._step_string(char, self.string)
+        return self._step_code(char, recent)
+
+    def _step_comment(self, char: str) -> None:
+        if self.comment == "":
+            if char == "\n":
+                self.comment = None
+        elif self.comment is not None and self._recent.endswith(self.comment):
+            self.comment = None
+            self._recent = ""
+
+    def _step_string(self, char: str, quote: str) -> Event | None:
+        if self._is_escaped:
+            self._is_escaped = False
+            self._recent = ""
+            return None
+        if char == "\\":
+            self._is_escaped = True
+            return None
+        if char == "\n" and quote in self._language.quotes:
+            self.string = None  # unterminated: such strings end with their line
+            return None
+        if self._recent.endswith(quote):
+            self.string = None
+            self.n_strings_ended += 1
+            return Event.STRING_END
+        return None
+
+    def _step_code(self, char: str, recent: str) -> Event | None:
+        self._begin_comment(recent)
+        if self.comment is not None:
+            return None
+        if self._begin_string(char):
+            return None
+        if not self._language.has_brackets or recent.endswith(self._literal_quote):
+            return None
+        if char in CLOSER_OF:
+            self.open_brackets.append(char)
+            return Event.OPEN
+        if char in OPENER_OF:
+            return self._close(char)
+        return None
+
+    def _begin_comment(self, recent: str) -> None:
+        for opening, closing in self._language.block_comments:
+            if self._recent.endswith(opening):
+                self.comment, self._recent = closing, ""
+                return
+        for opening in self._language.line_comments:
+            if self._recent.endswith(opening):
+                # `$#`, `${#name}` and `colour#1` are no comments
+                is_glued = opening == "#" and (recent[-1:].isalnum() or recent[-1:] in "${\"'")
+                if not is_glued or not recent:
+                    self.comment = ""
+                return
+
+    def _begin_string(self, char: str) -> bool:
+        for quote in self._language.long_quotes:
+            if self._recent.endswith(quote):
+                self.string, self._recent = quote, ""
+                return True
+        if char in self._language.quotes:
+            self.string = char
+            return True
+        return False
+
+    def _close(self, char: str) -> Event:
+        opener = OPENER_OF[char]
+        if opener not in self.open_brackets:
+            self.unmatched_closers.append(char)
+            return Event.UNMATCHED_CLOSE
+        while self.open_brackets.pop() != opener:
+            pass
+        return Event.CLOSE
+
+
+def missing_closers(
+    open_brackets: list[str], closers_after: list[str], is_whole: bool
+) -> Counter[str]:
+    """Count the closing brackets that the text before the cursor needs and the text after lacks.
+
+    Both lists are in reading order. Unless `is_whole`, more text follows than was read, and
+    brackets still open at its end count as closed there.
+    """
+    missing: Counter[str] = Counter()
+    n_used = 0
+    for opener in reversed(open_brackets):
+        if n_used < len(closers_after) and closers_after[n_used] == CLOSER_OF[opener]:
+            n_used += 1
+        elif n_used < len(closers_after) or is_whole:
+            missing[CLOSER_OF[opener]] += 1
+    return missing

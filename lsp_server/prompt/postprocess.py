@@ -1,0 +1,160 @@
+"""From what the model wrote to what is shown at the cursor; "" where nothing should be.
+
+Every rule only takes text away, and they are applied until none takes more, so that text once
+shown is shown unchanged if it is judged again.
+"""
+
+import re
+
+from lsp_server.prompt.languages import Language
+from lsp_server.prompt.situation import CompletionInput, Situation, eol_of, to_line_feeds
+from lsp_server.prompt.stopping import StopRule
+
+_FENCED = re.compile(r"\A\s*```[\w+#-]*[ \t]*\n(.*?)(?:\n[ \t]*```|\Z)", re.DOTALL)
+_CHATTER = re.compile(
+    r"\A\s*(?:(?:sure|certainly|of course|okay)[,!.]|(?:here(?:'s| is| are)|i'm sorry|as an ai)\b"
+    r"|(?:the|this) (?:missing )?(?:code|function|completion|snippet)\b|to (?:complete|solve)\b)",
+    re.IGNORECASE,
+)
+_SPECIAL_TOKEN = re.compile(r"<\|[a-z_]+\|>")
+_HALF_WORD = re.compile(r"\w+\Z")
+_DANGLING = re.compile(r"[\s.,=+\-*/%&|^<>!?:@#$\\]+\Z")
+_REPLACEMENT = "\ufffd"
+
+
+def postprocess(inp: CompletionInput, raw: str, is_complete: bool) -> str:
+    """Trim a raw completion to the text to insert at the cursor.
+
+    `is_complete` False says that generation was cut off: its half last line is not shown.
+    """
+    at = Situation(inp)
+    text = _without_chat(to_line_feeds(raw), at.language)
+    text = _with_indentation_of(at, text)
+    text = _without_echo(at, text)
+    while True:
+        trimmed = _trim(inp, at, text, is_complete)
+        if trimmed == text or not trimmed:
+            break
+        text, is_complete = trimmed, True
+    return trimmed.replace("\n", eol_of(inp))
+
+
+def _trim(inp: CompletionInput, at: Situation, text: str, is_complete: bool) -> str:
+    rule = StopRule(inp)
+    rule.feed(text)
+    if not rule.is_done and not is_complete:
+        text = _without_half_line(rule.kept)
+    else:
+        rule.finish()
+        text = rule.kept
+    if rule.is_cut_short or not is_complete:
+        text = _without_dangling_heads(at, text)
+    text = _without_text_after(at, text)
+    text = _without_trailing_comment(at, text)
+    text = _without_trailing_blanks(at, text)
+    return "" if not text.strip() or _is_text_below(at, text) else text
+
+
+def _without_chat(text: str, language: Language) -> str:
+    """Drop what an instruct model wraps around code: names of special tokens, fences, prose."""
+    text = text.partition(_REPLACEMENT)[0]
+    if (special := _SPECIAL_TOKEN.search(text)) is not None:
+        text = text[: special.start()]
+    if language.is_prose:
+        return text
+    if _CHATTER.match(text) is not None:
+        _, fence, rest = text.partition("```")
+        text = fence + rest
+    fenced = _FENCED.match(text)
+    return fenced.group(1) if fenced is not None else text
+
+
+def _with_indentation_of(at: Situation, text: str) -> str:
+    """Indent with what the document indents with, and not twice on the cursor's own line."""
+    first, *rest = text.split("\n")
+    if at.is_blank_line and not first.strip():
+        # The cursor already stands where the line begins.
+        while rest and not rest[0].strip():
+            rest.pop(0)
+        if rest and at.line_before and rest[0].startswith(at.line_before):
+            first, rest = rest[0][len(at.line_before) :], rest[1:]
+    is_deeper = bool(at.lines_above) and at.opens_block(at.lines_above[-1])
+    if at.is_blank_line and at.line_before and not is_deeper:
+        first = first.lstrip(" \t")
+    return "\n".join([first, *(_reindent(line, at.indent_unit) for line in rest)])
+
+
+def _reindent(line: str, unit: str) -> str:
+    content = line.lstrip(" \t")
+    blanks = line[: len(line) - len(content)]
+    if unit == "\t" and " " in blanks:
+        n_columns = len(blanks.expandtabs(4))
+        return "\t" * (n_columns // 4) + " " * (n_columns % 4) + content
+    if unit != "\t" and "\t" in blanks:
+        return blanks.replace("\t", unit) + content
+    return line
+
+
+def _without_echo(at: Situation, text: str) -> str:
+    """Drop the start of the cursor's line where the model wrote it again."""
+    typed = at.line_before.strip()
+    is_word = sum(char.isalnum() for char in typed) >= 3
+    begun = text.lstrip(" \t")
+    if is_word and begun.startswith(typed) and at.line_before.endswith(typed[-1:] + " "):
+        return begun[len(typed) :].lstrip(" \t")
+    return text
+
+
+def _without_half_line(text: str) -> str:
+    """Drop the line that was being written; the only one is cut back to whole words instead."""
+    whole, newline, _ = text.rpartition("\n")
+    if newline and whole.strip():
+        return whole
+    return _DANGLING.sub("", _HALF_WORD.sub("", text))
+
+
+def _without_dangling_heads(at: Situation, text: str) -> str:
+    """Drop lines at the end that open a block of which nothing was kept."""
+    lines = text.split("\n")
+    while len(lines) > 1 and (not lines[-1].strip() or at.opens_block(lines[-1])):
+        lines.pop()
+    return "\n".join(lines)
+
+
+def _without_text_after(at: Situation, text: str) -> str:
+    """Drop the end of the text where the rest of the cursor's line already says it."""
+    rest = at.line_after.strip()
+    if not rest:
+        return text
+    trimmed = text.rstrip()
+    if trimmed.endswith(rest) and not (len(rest) == 1 and rest in "(["):
+        return trimmed[: -len(rest)]
+    return text
+
+
+def _without_trailing_comment(at: Situation, text: str) -> str:
+    """Drop comments at the end that announce what was not kept."""
+    lines = text.split("\n")
+    while len(lines) > 1 and (not lines[-1].strip() or at.is_comment(lines[-1])):
+        if not lines[-1].strip() and _is_bracket_break(at, text):
+            break
+        lines.pop()
+    return "\n".join(lines)
+
+
+def _without_trailing_blanks(at: Situation, text: str) -> str:
+    if _is_bracket_break(at, text):
+        return text
+    return text.rstrip()
+
+
+def _is_bracket_break(at: Situation, text: str) -> bool:
+    """Tell whether the blanks at the end put the closing bracket after the cursor on its line."""
+    blanks = text[len(text.rstrip()) :]
+    return "\n" in blanks and at.line_after.lstrip()[:1] in tuple(")]}")
+
+
+def _is_text_below(at: Situation, text: str) -> bool:
+    """Tell whether the text, put at the cursor, only repeats the line below."""
+    line = (at.line_before + text).strip()
+    return bool(at.next_line) and line == at.next_line.strip()

@@ -1,0 +1,128 @@
+"""Where the cursor is: the facts that forms, stopping and trimming all start from."""
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+
+from lsp_server.prompt.languages import Language, language_of
+from lsp_server.prompt.lexing import Lexer, missing_closers
+
+# How far from the cursor brackets are counted; a longer file is rarely one expression.
+_SCAN_CHARS = 32_768
+# Columns of a tab when the file itself gives no unit.
+_TAB_COLUMNS = 4
+
+
+@dataclass(frozen=True)
+class CompletionInput:
+    """A document cut at the cursor. `multiline` False asks for the rest of the line only."""
+
+    prefix: str
+    suffix: str
+    language_id: str = ""
+    path: str = ""
+    multiline: bool = True
+
+
+def to_line_feeds(text: str) -> str:
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+def eol_of(inp: CompletionInput) -> str:
+    """Name the line end the document uses near the cursor; "\\n" when it has none."""
+    nearby = inp.prefix[-4096:] + inp.suffix[:4096]
+    if "\r\n" in nearby:
+        return "\r\n"
+    return "\r" if "\r" in nearby and "\n" not in nearby else "\n"
+
+
+class Situation:
+    """What surrounds the cursor, read once per request. All its text has "\\n" line ends.
+
+    `missing` counts closing brackets the completion itself may have to write, because the text
+    after the cursor does not have them.
+    """
+
+    def __init__(self, inp: CompletionInput) -> None:
+        self.language: Language = language_of(inp.language_id, inp.path)
+        self.is_multiline = inp.multiline
+        before = to_line_feeds(inp.prefix[-_SCAN_CHARS:])
+        after = to_line_feeds(inp.suffix[:_SCAN_CHARS])
+        self.before, self.after = before, after
+        self.line_before = before.rpartition("\n")[2]
+        self.line_after, _, self._below = after.partition("\n")
+
+        self.lexer = Lexer(self.language)
+        self.lexer.read(before)
+        rest = Lexer(self.language)
+        rest.copy_state_of(self.lexer)
+        rest.read(self.line_after)
+        self.is_string_closed_after = self.lexer.string is not None and rest.n_strings_ended > 0
+        rest.read(after[len(self.line_after) :])
+        if self.lexer.string in self.language.long_quotes:
+            self.is_string_closed_after = rest.n_strings_ended > 0
+        self.missing: Counter[str] = missing_closers(
+            self.lexer.open_brackets,
+            rest.unmatched_closers,
+            is_whole=len(inp.suffix) <= _SCAN_CHARS,
+        )
+
+    @cached_property
+    def next_line(self) -> str:
+        """The first line below the cursor's that is not blank; "" if there is none."""
+        return next((line for line in self._below.split("\n") if line.strip()), "")
+
+    @cached_property
+    def lines_above(self) -> list[str]:
+        """The last lines above the cursor's that are not blank, nearest last."""
+        above = self.before[: len(self.before) - len(self.line_before)]
+        return [line for line in above[-4096:].split("\n")[1:] if line.strip()][-16:]
+
+    @cached_property
+    def indent_unit(self) -> str:
+        """One level of the document's indentation: a tab or some spaces."""
+        widths: Counter[int] = Counter()
+        n_tabs = 0
+        for line in (self.before[-8192:] + self.after[:4096]).split("\n"):
+            if line.startswith("\t"):
+                n_tabs += 1
+            elif line.startswith("  ") and line.strip():
+                widths[len(line) - len(line.lstrip(" "))] += 1
+        if n_tabs > sum(widths.values()):
+            return "\t"
+        if not widths:
+            return " " * _TAB_COLUMNS
+        # Most indents are multiples of the unit; alignment makes a few that are not.
+        total = sum(widths.values())
+        for unit in (8, 4, 3):
+            if sum(n for width, n in widths.items() if width % unit == 0) >= 0.9 * total:
+                return " " * unit
+        return "  "
+
+    def indent_of(self, line: str) -> int:
+        """Measure a line's leading blanks in columns, a tab counting as one level."""
+        tab = _TAB_COLUMNS if self.indent_unit == "\t" else len(self.indent_unit)
+        blanks = line[: len(line) - len(line.lstrip(" \t"))]
+        return sum(tab if blank == "\t" else 1 for blank in blanks)
+
+    @cached_property
+    def is_blank_line(self) -> bool:
+        return not self.line_before.strip()
+
+    def code_of(self, line: str) -> str:
+        """Take the comment and blanks off a line's end."""
+        openings = [*self.language.line_comments, *(o for o, _ in self.language.block_comments)]
+        lexer = Lexer(self.language)
+        for at, char in enumerate(line, start=1):
+            lexer.step(char)
+            if lexer.comment is not None:
+                opening = max((o for o in openings if line[:at].endswith(o)), key=len, default="")
+                return line[: at - len(opening)].rstrip()
+        return line.rstrip()
+
+    def is_comment(self, line: str) -> bool:
+        return bool(line.strip()) and not self.code_of(line)
+
+    def opens_block(self, line: str) -> bool:
+        """Tell whether a block must follow this line."""
+        return self.language.opener.search(self.code_of(line)) is not None
