@@ -230,5 +230,5 @@ def _decode(decoder: msgspec.msgpack.Decoder[_FrameT], body: bytes, n_bytes: int
         raise FrameError(f"ends after {len(body)} bytes, expected {n_bytes}")
     try:
         return decoder.decode(body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FrameError(str(error)) from None

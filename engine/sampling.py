@@ -43,20 +43,25 @@ class Sampler:
         self._config = config
         self._generator = np.random.Generator(np.random.PCG64(config.seed))
 
+    @property
+    def is_greedy(self) -> bool:
+        """Whether `pick` is the argmax, so that the logits need not be fetched to find it."""
+        return self._config.temperature == 0
+
     def pick(self, logits: Logits, allowed: Ids | None = None) -> int:
         """Choose an id from logits (V,), among the `allowed` ones (at least one) if given.
 
         Greedy choice takes the lowest id among equals; sampling draws one random number per call.
         Raises NativeError if the best logit is not a finite number.
         """
-        if self._config.temperature == 0:
+        if self.is_greedy:
             return _greedy(logits, allowed)
         ids, probabilities = self.distribution(logits, allowed)
         cumulative = np.cumsum(probabilities)
         point = self._generator.random() * float(cumulative[-1])
         drawn = cumulative.searchsorted(point, side="right")
         # Rounding may carry the draw past the end, where ids of probability 0 may follow.
-        last = cumulative.searchsorted(cumulative[-1], side="left")
+        last = cumulative.searchsorted(float(cumulative[-1]), side="left")
         return int(ids[min(drawn, last)])
 
     def distribution(self, logits: Logits, allowed: Ids | None = None) -> Distribution:
