@@ -6,8 +6,15 @@ import msgspec
 
 from engine.client import AsyncEngine
 from engine.config import SamplingConfig
-from engine.request import GenerateRequest, GenerateResult, ModelInfo
-from lsp_server.prompt import CompletionInput, StopRule, build_prompt, postprocess, should_offer
+from engine.request import FinishReason, GenerateRequest, GenerateResult, ModelInfo
+from lsp_server.prompt import (
+    FORMS,
+    CompletionInput,
+    StopRule,
+    build_prompt,
+    postprocess,
+    skip_reason,
+)
 
 
 class CompletionOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -15,7 +22,8 @@ class CompletionOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     max_tokens: int = 128
     sampling: SamplingConfig = SamplingConfig()
-    prompt_chars: int = 2048
+    max_prefix_chars: int = 2048
+    max_suffix_chars: int = 512
     deadline_ms: float | None = None
     document: str | None = None
     priority: int = 0
@@ -34,10 +42,10 @@ async def complete(
     engine: AsyncEngine, inp: CompletionInput, options: CompletionOptions
 ) -> Completion:
     """Ask the engine for what belongs at the cursor. Raises EngineError."""
-    if not should_offer(inp):
-        return Completion(text="", skipped_reason="unfit-place")
-    info = await engine.ready()
-    prompt = build_prompt(inp, prompt_form(info), options.prompt_chars)
+    if (reason := skip_reason(inp)) is not None:
+        return Completion(text="", skipped_reason=reason)
+    form = prompt_form(await engine.ready())
+    prompt = build_prompt(inp, form, options.max_prefix_chars, options.max_suffix_chars)
     request = GenerateRequest(
         prompt=prompt.parts,
         stop=prompt.stop,
@@ -48,7 +56,7 @@ async def complete(
         priority=options.priority,
     )
     result = await engine.generate(request, _until(StopRule(inp)))
-    text = postprocess(inp, result.text, result.finish_reason)
+    text = postprocess(inp, result.text, result.finish_reason is FinishReason.STOP)
     return Completion(text=text, skipped_reason=None if text else "no-use", result=result)
 
 
@@ -57,5 +65,6 @@ def _until(rule: StopRule) -> Callable[[str], bool]:
 
 
 def prompt_form(info: ModelInfo) -> str:
-    """The prompt form a model knows, by its vocabulary."""
-    return "fim_psm" if "<|fim_prefix|>" in info.special_tokens else "prefix"
+    """The first prompt form whose special tokens are all in the model's vocabulary."""
+    known = set(info.special_tokens)
+    return next(name for name, form in FORMS.items() if known.issuperset(form.special_tokens))

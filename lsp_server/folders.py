@@ -1,10 +1,13 @@
 """The folders a client has open, and where in them a document lies. Reads no files."""
 
-from collections.abc import Iterable
-from pathlib import PurePosixPath
-from urllib.parse import unquote, urlsplit
+import re
+from collections.abc import Iterable, Iterator
+from urllib.parse import unquote
 
 from lsp_server.protocol import WorkspaceFolder
+
+# RFC 3986, appendix B; not urlsplit, which raises on what a client may well send.
+_PATH = re.compile(r"[A-Za-z][\w+.-]*:(?://[^/?#]*)?([^?#]*)")
 
 
 class Folders:
@@ -13,7 +16,7 @@ class Folders:
     def __init__(self) -> None:
         self._uris: list[str] = []
 
-    def __iter__(self) -> Iterable[str]:
+    def __iter__(self) -> Iterator[str]:
         return iter(self._uris)
 
     def change(self, added: Iterable[WorkspaceFolder], removed: Iterable[WorkspaceFolder]) -> None:
@@ -31,5 +34,6 @@ class Folders:
 
 def _parts(uri: str) -> tuple[str, ...]:
     """A URI's path without empty components; scheme and host do not matter here."""
-    path = unquote(urlsplit(uri).path)
-    return tuple(part for part in PurePosixPath(path).parts if part != "/") or (uri,)
+    match = _PATH.match(uri)
+    path = unquote(match.group(1)) if match else ""
+    return tuple(part for part in path.split("/") if part) or (uri,)

@@ -66,14 +66,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         float,
         Meta(ge=0, le=2, description="0 always takes the likeliest token; more is more varied."),
     ] = 0.0
-    prompt_chars: Annotated[
-        int,
-        Meta(
-            ge=256,
-            le=2**20,
-            description="Most text around the cursor the model is shown, in characters.",
-        ),
+    prefix_chars: Annotated[
+        int, Meta(ge=64, le=2**16, description="Most text before the cursor the model is shown.")
     ] = 2048
+    suffix_chars: Annotated[
+        int, Meta(ge=0, le=2**16, description="Most text after the cursor the model is shown.")
+    ] = 512
     debounce_ms: Annotated[
         int,
         Meta(ge=0, le=5000, description="Quiet time to wait for before an automatic completion."),

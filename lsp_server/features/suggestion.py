@@ -99,7 +99,8 @@ async def _complete(ls: "FlashServer", document: Document, query: Query) -> Comp
     options = CompletionOptions(
         max_tokens=settings.max_tokens,
         sampling=settings.sampling,
-        prompt_chars=settings.prompt_chars,
+        max_prefix_chars=settings.prefix_chars,
+        max_suffix_chars=settings.suffix_chars,
         deadline_ms=settings.deadline_ms,
         document=document.uri,
     )
