@@ -83,8 +83,8 @@ class ReferenceModel:
         """Rotate by position: llama pairs neighbours (2i, 2i+1), qwen2 pairs halves (i, i+D/2)."""
         n_tokens, head_size = heads.shape[1:]
         half = head_size // 2
-        frequencies: Array = np.power(self.rope_theta, -np.arange(half) / half)
-        angles: Array = np.arange(n_tokens)[:, None] * frequencies  # (T, D/2)
+        frequencies: Array = np.power(self.rope_theta, -np.arange(half, dtype=np.float64) / half)
+        angles: Array = np.arange(n_tokens, dtype=np.float64)[:, None] * frequencies  # (T, D/2)
         if self.architecture == "llama":
             first, second = np.s_[..., 0::2], np.s_[..., 1::2]
         else:
