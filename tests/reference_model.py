@@ -4,6 +4,7 @@ Shares no code with the engine. It is slow and keeps no state: every call comput
 and each weight is dequantized when it is used, so that real models fit in memory too.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ class ReferenceModel:
             _metadata(reader, f"{self.architecture}.attention.layer_norm_rms_epsilon")
         )
 
-    def logits(self, token_ids: list[int]) -> Array:
+    def logits(self, token_ids: Sequence[int]) -> Array:
         """Next-token logits after every token: (T, V)."""
         x = self._embed(token_ids)  # (T, E)
         for layer_idx in range(self.n_layers):
@@ -47,9 +48,9 @@ class ReferenceModel:
         values = gguf.dequantize(tensor.data, tensor.tensor_type)
         return values.reshape(tensor.shape[::-1]).astype(np.float64)
 
-    def _embed(self, token_ids: list[int]) -> Array:
+    def _embed(self, token_ids: Sequence[int]) -> Array:
         tensor = self._tensors["token_embd.weight"]
-        rows = np.ascontiguousarray(tensor.data[token_ids])
+        rows = np.ascontiguousarray(tensor.data[list(token_ids)])
         return gguf.dequantize(rows, tensor.tensor_type).astype(np.float64)
 
     def _linear(self, x: Array, name: str) -> Array:

@@ -1,10 +1,11 @@
 """Write the committed references: llama.cpp's view of a fixed text, per model.
 
-    python -m benchmarks.references.logits_reference MODEL.gguf... [--llama-cpp-python PYTHON]
+    python -m benchmarks.references.logits_reference [MODEL.gguf...] [--llama-cpp-python PYTHON]
 
-For each model two files in tests/data/references: NAME.npz of the file as it is, with perplexity
-over the whole text, and NAME-f32.npz of its F32 copy, where rounding noise is gone and two correct
-engines must agree almost everywhere. Takes about 6 minutes for 0.5 B parameters on two cores.
+`tiny.npz` holds the logits of tests/tiny_gguf.py's models. Each model given gets two files:
+NAME.npz of the file as it is, with perplexity over the whole text, and NAME-f32.npz of its F32
+copy, where rounding noise is gone and two correct engines must agree almost everywhere.
+Takes about 6 minutes for 0.5 B parameters on two cores.
 """
 
 import argparse
@@ -21,19 +22,21 @@ from benchmarks.references.f32_copy import write_f32_copy
 from benchmarks.references.reference_file import (
     LOGITS_WINDOWS,
     N_TOP,
+    TINY_TOKENS,
     WINDOW_TOKENS,
     Reference,
     reference_text,
     windows_of,
 )
 from lsp_server.cli_bench_peer import LlamaCpp, find_python
+from tests.tiny_gguf import ARCHITECTURES, write_tiny_gguf
 
 FOLDER = Path(__file__).parents[2] / "tests" / "data" / "references"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Write the committed llama.cpp references.")
-    parser.add_argument("models", nargs="+", type=Path, metavar="MODEL.gguf")
+    parser.add_argument("models", nargs="*", type=Path, metavar="MODEL.gguf")
     parser.add_argument("--llama-cpp-python", metavar="PYTHON", help="interpreter with llama_cpp")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
@@ -41,9 +44,22 @@ def main() -> int:
     if python is None:
         print("llama_cpp is not installed here; pass --llama-cpp-python", file=sys.stderr)
         return 1
+    _write_tiny_reference(python)
     for model in args.models:
         _write_references(python, model, args.threads)
     return 0
+
+
+def _write_tiny_reference(python: str) -> None:
+    logits: list[np.ndarray] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for architecture in ARCHITECTURES:
+            model = write_tiny_gguf(Path(scratch, "tiny.gguf"), architecture)
+            path = Path(scratch, "logits.npy")
+            with LlamaCpp(python, model, 1, len(TINY_TOKENS)) as peer:
+                peer.write_logits(list(TINY_TOKENS), path)
+            logits.append(np.load(path).astype(np.float16))
+    np.savez_compressed(FOLDER / "tiny.npz", llama=logits[0], qwen2=logits[1])
 
 
 def _write_references(python: str, model: Path, n_threads: int) -> None:

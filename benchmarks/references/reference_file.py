@@ -16,6 +16,7 @@ WINDOW_TOKENS = 512
 N_WINDOWS = 40
 LOGITS_WINDOWS = (0, 13, 26, 39)  # 2,048 positions, spread over the text's languages
 N_TOP = 8
+TINY_TOKENS = (100, 101, 102, 10, 257, 97, 40, 41, 300, 97, 32, 5)  # for tests/tiny_gguf.py
 
 
 @dataclass(frozen=True, kw_only=True)
