@@ -71,6 +71,10 @@ class LlamaCpp:
         self.version = str(loaded["version"])
         self.system = str(loaded["system"])
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def __enter__(self) -> "LlamaCpp":
         return self
 

@@ -1,0 +1,262 @@
+"""`flash-lsp bench`: how fast the engine is, next to llama.cpp on the same file in the same run.
+
+The two take turns, so that a drifting machine slows both, and each figure is a median.
+"""
+
+import argparse
+import platform
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from engine.engine import Engine
+from engine.gguf.reader import GgufFile
+from lsp_server.cli_bench_machine import OtherUse, cpu_name, read_bytes_per_s
+from lsp_server.cli_bench_peer import LlamaCpp, PeerError, find_python
+from lsp_server.cli_options import add_model_options, engine_config, positive
+
+BASELINE = "llama.cpp"
+DECODE_PROMPT_TOKENS, DECODE_TOKENS = 256, 64
+PREFILL_TOKENS = (512, 2048)
+BUSY_SHARE = 0.05  # above it, the report warns that others were using the machine
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Something to time. `ours` and `peer` each run once and return milliseconds."""
+
+    name: str
+    n_tokens: int
+    ours: Callable[[], float]
+    peer: Callable[[], float] | None
+
+
+@dataclass
+class Speeds:
+    """Tokens per second of every run, by turns."""
+
+    ours: list[float] = field(default_factory=list[float])
+    peer: list[float] = field(default_factory=list[float])
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "bench",
+        help="measure speed next to llama.cpp",
+        description="Tokens per second of the engine and of llama.cpp, taking turns.",
+    )
+    parser.add_argument("what", choices=("decode", "prefill", "all"))
+    parser.add_argument("--runs", type=positive, default=5, metavar="N", help="default: 5")
+    parser.add_argument("--json", action="store_true", help="print JSON for programs")
+    parser.add_argument(
+        "--llama-cpp-python",
+        metavar="PYTHON",
+        help="an interpreter that has llama_cpp (default: this one, if it does)",
+    )
+    add_model_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    try:
+        with ExitStack() as open_things:
+            report = _bench(args, open_things)
+    except PeerError as error:
+        print(f"flash-lsp bench: {error}", file=sys.stderr)
+        return 1
+    if args.json:
+        print(msgspec.json.encode(report).decode())
+    else:
+        show(report)
+    return 0
+
+
+def _bench(args: argparse.Namespace, open_things: ExitStack) -> dict[str, Any]:
+    peer_python = find_python(args.llama_cpp_python)
+    engine = Engine.load(engine_config(args))
+    open_things.callback(engine.close)
+    info = engine.info
+    peer = None
+    if peer_python is not None:
+        peer = open_things.enter_context(
+            LlamaCpp(peer_python, info.path, info.n_threads, min(info.n_ctx, _most_tokens()))
+        )
+    bandwidth = read_bytes_per_s(info.n_threads)
+    others = OtherUse([] if peer is None else [peer.pid])
+    status = open_things.enter_context(Console(stderr=True).status("warming up"))
+    rows = [
+        row(measurement, take_turns(measurement, args.runs, status.update), info.name)
+        for measurement in _measurements(args.what, engine, peer)
+    ]
+    return {
+        "machine": {
+            "cpu": cpu_name(),
+            "system": platform.platform(),
+            "backend": info.backend,
+            "threads": info.n_threads,
+            "read_gb_per_s": bandwidth / 1e9,
+            "weight_gb_per_token": _bytes_per_token(Path(info.path), info.weight_bytes) / 1e9,
+            "busy_share_of_others": others.share(),
+            "baseline_version": None if peer is None else peer.version,
+        },
+        "rows": rows,
+    }
+
+
+def _measurements(what: str, engine: Engine, peer: LlamaCpp | None) -> list[Measurement]:
+    ids = _code_tokens(engine)
+    measurements: list[Measurement] = []
+    if what in ("decode", "all"):
+        prompt = ids[:DECODE_PROMPT_TOKENS]
+        measurements.append(
+            Measurement(
+                "decode",
+                DECODE_TOKENS,
+                lambda: decode_ms(engine, prompt, DECODE_TOKENS),
+                peer and (lambda: peer.decode_ms(prompt, DECODE_TOKENS)),
+            )
+        )
+    if what in ("prefill", "all"):
+        for n_tokens in (n for n in PREFILL_TOKENS if n <= engine.info.n_ctx):
+            measurements.append(_prefill_measurement(engine, peer, ids[:n_tokens]))
+    return measurements
+
+
+def _prefill_measurement(engine: Engine, peer: LlamaCpp | None, ids: list[int]) -> Measurement:
+    return Measurement(
+        f"prefill {len(ids)}",
+        len(ids),
+        lambda: prefill_ms(engine, ids),
+        peer and (lambda: peer.prefill_ms(ids)),
+    )
+
+
+def take_turns(measurement: Measurement, n_runs: int, say: Callable[[str], None]) -> Speeds:
+    """One uncounted run of each for warming up, then ours, theirs, ours, theirs, ..."""
+    speeds = Speeds()
+    for run_idx in range(-1, n_runs):
+        turn = "warming up" if run_idx < 0 else f"run {run_idx + 1} of {n_runs}"
+        say(f"{measurement.name}: {turn}")
+        ours_ms = measurement.ours()
+        peer_ms = None if measurement.peer is None else measurement.peer()
+        if run_idx < 0:
+            continue
+        speeds.ours.append(measurement.n_tokens * 1000 / ours_ms)
+        if peer_ms is not None:
+            speeds.peer.append(measurement.n_tokens * 1000 / peer_ms)
+    return speeds
+
+
+def prefill_ms(engine: Engine, ids: list[int]) -> float:
+    """Time to compute a prompt from nothing, with the logits of its last token."""
+    session = engine.session()
+    try:
+        start_s = perf_counter()
+        session.append(ids)
+        return (perf_counter() - start_s) * 1e3
+    finally:
+        session.release()
+
+
+def decode_ms(engine: Engine, ids: list[int], n_tokens: int) -> float:
+    """Time to decode greedily after a prompt, the prompt's own time not counted."""
+    session = engine.session()
+    try:
+        token = session.append(ids).argmax[-1]
+        start_s = perf_counter()
+        for _ in range(n_tokens):
+            token = session.append([token]).argmax[-1]
+        return (perf_counter() - start_s) * 1e3
+    finally:
+        session.release()
+
+
+def row(measurement: Measurement, speeds: Speeds, model: str) -> dict[str, Any]:
+    """One row of the JSON that programs may rely on (DESIGN.md 4); keys are only ever added."""
+    value = median(speeds.ours)
+    baseline = median(speeds.peer) if speeds.peer else None
+    return {
+        "name": measurement.name,
+        "model": model,
+        "mode": "plain",
+        "value": value,
+        "unit": "tok/s",
+        "baseline": None if baseline is None else BASELINE,
+        "baseline_value": baseline,
+        "ratio": None if baseline is None else value / baseline,
+        "min": min(speeds.ours),
+        "max": max(speeds.ours),
+        "baseline_min": min(speeds.peer, default=None),
+        "baseline_max": max(speeds.peer, default=None),
+        "runs": len(speeds.ours),
+    }
+
+
+def show(report: dict[str, Any]) -> None:
+    """The report as a table, and what a reader must know to trust it."""
+    machine, rows = report["machine"], report["rows"]
+    console = Console(highlight=False)
+    table = Table(title=f"{machine['cpu']} · {machine['threads']} threads · {machine['backend']}")
+    for name in ("", "model", "flash-lsp tok/s", "llama.cpp tok/s", "ratio"):
+        table.add_column(name, justify="left" if name in ("", "model") else "right")
+    for entry in rows:
+        ours = _spread(entry["value"], entry["min"], entry["max"])
+        peer, ratio = "-", "-"
+        if entry["baseline"] is not None:
+            peer = _spread(entry["baseline_value"], entry["baseline_min"], entry["baseline_max"])
+            ratio = f"{entry['ratio']:.2f}"
+        table.add_row(entry["name"], entry["model"], ours, peer, ratio)
+    console.print(table)
+    console.print(f"Medians of {rows[0]['runs']} runs taken by turns; (least - most).")
+    for line in _remarks(machine, rows):
+        console.print(line)
+
+
+def _remarks(machine: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
+    lines: list[str] = []
+    read, per_token = machine["read_gb_per_s"], machine["weight_gb_per_token"]
+    decode = [entry["value"] for entry in rows if entry["name"] == "decode"]
+    if decode:
+        lines.append(
+            f"NumPy reads memory at {read:.1f} GB/s, which allows {read / per_token:.0f} tok/s "
+            f"if each token reads all weights once; decode is at {decode[0] * per_token / read:.0%}."
+        )
+    if machine["baseline_version"] is None:
+        lines.append(
+            "No baseline: llama_cpp is not installed. Install the extra `bench` "
+            "(pip install 'flash-lsp[bench]'), or name an interpreter with --llama-cpp-python."
+        )
+    busy = machine["busy_share_of_others"]
+    if busy is not None and busy > BUSY_SHARE:
+        lines.append(f"Other processes used {busy:.0%} of the processors: measure again when idle.")
+    return lines
+
+
+def _spread(middle: float, least: float, most: float) -> str:
+    return f"{middle:.1f} ({least:.1f} - {most:.1f})"
+
+
+def _most_tokens() -> int:
+    return max(*PREFILL_TOKENS, DECODE_PROMPT_TOKENS + DECODE_TOKENS)
+
+
+def _code_tokens(engine: Engine) -> list[int]:
+    """Real code that every installation has: the source of argparse."""
+    ids = engine.tokenizer.encode(Path(argparse.__file__).read_text("utf-8"))
+    return ids[: _most_tokens()]
+
+
+def _bytes_per_token(path: Path, weight_bytes: int) -> int:
+    """Weights that decoding reads: all of them, but of an untied embedding only one row."""
+    with GgufFile(path) as file:
+        is_tied = "output.weight" not in file.tensors
+        return weight_bytes - (0 if is_tied else file.tensors["token_embd.weight"].n_bytes)
