@@ -7,7 +7,9 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """How to load a model. Unknown keys are errors.
 
     `model` is a catalogue name or a path to a GGUF file. `n_threads` None means one per usable
-    core. `n_ctx` None means the smaller of the model's own limit and 8192 tokens.
+    core. `n_ctx` None means the smaller of the model's own limit and 8192 tokens. `is_exact`
+    computes with f32 activations instead of 8-bit ones: many times slower, for comparing with
+    other engines.
     """
 
     model: str
@@ -15,6 +17,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     n_ctx: int | None = None
     prefix_cache_bytes: int = 512 * 2**20
     models_dir: str | None = None
+    is_exact: bool = False
 
 
 class SamplingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -12,24 +12,17 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import catalogue, memory, weights
-from engine.backends.cpu import (
-    KV_BLOCK_TOKENS,
-    CpuModel,
-    KvCache,
-    isa_name,
-    native_type,
-)
+from engine import catalogue
+from engine.backends.cpu import isa_name
 from engine.cancel import CancelToken
 from engine.config import EngineConfig
 from engine.decode import Decoded, DecodeLimits, HealingConstraint, OnText, decode
-from engine.errors import ContextOverflowError, RequestError, UnsupportedModelError
+from engine.errors import ContextOverflowError, RequestError
 from engine.gguf.reader import GgufFile
 from engine.healing import heal
 from engine.kv_blocks import BlockPool
-from engine.models import ARCHITECTURES
+from engine.loading import MOST_OUT_ROWS, LoadedModel, load_model
 from engine.prefix_cache import PrefixCache
-from engine.program import Program
 from engine.request import (
     EngineStats,
     FinishReason,
@@ -46,11 +39,6 @@ from engine.tokenizer import Tokenizer
 
 OnProgress = Callable[[LoadProgress], None]
 
-# Rows per prefill step: enough to pay for unpacking the weights, few enough to stay in the cache.
-PREFILL_ROWS = 128
-MOST_OUT_ROWS = 64
-DEFAULT_CTX = 8192
-
 
 @dataclass(frozen=True)
 class EncodedPrompt:
@@ -64,20 +52,15 @@ class Engine:
     """A loaded model with its KV memory and prefix cache."""
 
     def __init__(
-        self,
-        info: ModelInfo,
-        tokenizer: Tokenizer,
-        model: CpuModel,
-        kv: KvCache,
-        pool: BlockPool,
-        cache: PrefixCache,
-    ) -> None:
+        self, info: ModelInfo, tokenizer: Tokenizer, loaded: LoadedModel, cache_bytes: int
+    ):
         self.info = info
         self.tokenizer = tokenizer
-        self._model = model
-        self._kv = kv
-        self._pool = pool
-        self._cache = cache
+        self._model = loaded.model
+        self._kv = loaded.kv
+        self._pool = BlockPool(loaded.n_blocks)
+        self._cache = PrefixCache(self._pool, cache_bytes, loaded.block_bytes)
+        self._pool.evict = self._cache.evict_one
         self._stats = EngineStats()
 
     @classmethod
@@ -89,11 +72,15 @@ class Engine:
         report = on_progress or _ignore
         started = monotonic()
         report(LoadProgress(0.0, f"opening {config.model}"))
-        path = catalogue.find(
-            config.model, Path(config.models_dir) if config.models_dir else None
-        )
-        with GgufFile(path) as file:
-            return _load(cls, config, file, report, started)
+        models_dir = Path(config.models_dir) if config.models_dir else None
+        with GgufFile(catalogue.find(config.model, models_dir)) as file:
+            report(LoadProgress(0.2, "preparing the weights"))
+            loaded = load_model(file, config)
+            report(LoadProgress(0.5, "reading the vocabulary"))
+            tokenizer = Tokenizer.from_gguf(file)
+            info = _describe(config, file, tokenizer, loaded, _ms_since(started))
+        report(LoadProgress(1.0, "ready"))
+        return cls(info, tokenizer, loaded, config.prefix_cache_bytes)
 
     def stats(self) -> EngineStats:
         self._stats.cache_bytes = self._cache.n_bytes
@@ -160,9 +147,7 @@ class Engine:
         limits = DecodeLimits(
             max_tokens=min(request.max_tokens, n_room),
             stop=request.stop,
-            deadline=None
-            if request.deadline_ms is None
-            else started + request.deadline_ms / 1000,
+            deadline=None if request.deadline_ms is None else started + request.deadline_ms / 1000,
         )
         self._model.set_cancelled(False)
         cancel.on_cancel(lambda: self._model.set_cancelled(True))
@@ -236,68 +221,25 @@ class Engine:
         stats.decode_ms += timings.decode
 
 
-def _load(
-    cls: type[Engine], config: EngineConfig, file: GgufFile, report: OnProgress, started: float
-) -> Engine:
-    build = ARCHITECTURES.get(file.architecture)
-    if build is None:
-        raise UnsupportedModelError("architecture", file.architecture, sorted(ARCHITECTURES))
-    described = weights.describe(file, native_type)
-    program = Program(str(file.path), described.infos)
-    build(program, file)
-    report(LoadProgress(0.2, "reading the vocabulary"))
-    tokenizer = Tokenizer.from_gguf(file)
-    n_ctx = _choose_ctx(config, file)
-    n_threads = config.n_threads or memory.usable_cores()
-    report(LoadProgress(0.5, "planning memory"))
-    block_bytes = KvCache.bytes_per_block(program)
-    # One full context for the running sequence, and what the cache may hold beside it.
-    n_blocks = -(-n_ctx // KV_BLOCK_TOKENS) + 2 + config.prefix_cache_bytes // block_bytes
-    used = program.weights_used()
-    converted_bytes = sum(
-        file.tensors[w.name].n_bytes for w in used if int(file.tensors[w.name].ggml_type) != w.type_id
-    )
-    weights_bytes = sum(file.tensors[w.name].n_bytes for w in used)
-    plan = memory.MemoryPlan(weights_bytes, converted_bytes * 2, 0, n_blocks * block_bytes)
-    plan.check(memory.available_bytes())
-    model = CpuModel(
-        program,
-        {w.name: weights.load(file, w) for w in used},
-        n_threads=n_threads,
-        max_rows=PREFILL_ROWS,
-        max_out_rows=MOST_OUT_ROWS,
-    )
-    kv = KvCache(program, n_blocks)
-    pool = BlockPool(n_blocks)
-    cache = PrefixCache(pool, config.prefix_cache_bytes, block_bytes)
-    pool.evict = cache.evict_one
-    info = ModelInfo(
+def _describe(
+    config: EngineConfig, file: GgufFile, tokenizer: Tokenizer, loaded: LoadedModel, load_ms: float
+) -> ModelInfo:
+    return ModelInfo(
         name=config.model,
         path=str(file.path),
         architecture=file.architecture,
-        n_parameters=sum(w.n_out * w.n_cols for w in used),
-        n_ctx=n_ctx,
+        n_parameters=loaded.n_parameters,
+        n_ctx=loaded.n_ctx,
         n_vocab=tokenizer.n_vocab,
-        weight_bytes=weights_bytes,
-        memory_bytes=plan.total_bytes + model.arena_bytes,
-        n_threads=n_threads,
+        weight_bytes=loaded.weight_bytes,
+        memory_bytes=loaded.memory_bytes,
+        n_threads=loaded.n_threads,
         backend=f"cpu ({isa_name()})",
-        load_ms=_ms_since(started),
+        load_ms=load_ms,
         special_tokens=tuple(tokenizer.special_tokens),
         chat_template=file.optional("tokenizer.chat_template", str),
-        notices=tuple(described.notices),
+        notices=tuple(loaded.notices),
     )
-    report(LoadProgress(1.0, "ready"))
-    return cls(info, tokenizer, model, kv, pool, cache)
-
-
-def _choose_ctx(config: EngineConfig, file: GgufFile) -> int:
-    trained = file.require(file.key("context_length"), int)
-    if config.n_ctx is None:
-        return min(trained, DEFAULT_CTX)
-    if not 1 <= config.n_ctx <= trained:
-        raise RequestError(f"context of {config.n_ctx} tokens, expected 1..{trained} for this model")
-    return config.n_ctx
 
 
 def _chunks(ids: Sequence[int], n: int) -> list[Sequence[int]]:

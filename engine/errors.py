@@ -6,7 +6,7 @@ EngineError
  |- UnsupportedModelError   readable, but we lack something             (what, value, supported)
  |- DownloadError           a model could not be fetched                (name, detail)
  |- ContextOverflowError    prompt longer than the context              (n_tokens, limit_tokens)
- |- DeviceMemoryError       the memory plan does not fit                (asked_bytes, free_bytes, plan)
+ |- DeviceMemoryError       the memory plan does not fit      (asked_bytes, free_bytes, plan)
  |- RequestError            a request asks for something impossible     (detail)
  |- EngineBusyError         the queue is full                           (n_waiting)
  |- EngineDiedError         the engine's child process ended            (detail)
@@ -61,8 +61,8 @@ class ContextOverflowError(EngineError):
 class DeviceMemoryError(EngineError):
     def __init__(self, asked_bytes: int, free_bytes: int, plan: str) -> None:
         super().__init__(
-            f"needs {asked_bytes / 2**20:.0f} MiB but {free_bytes / 2**20:.0f} MiB are free ({plan}); "
-            "choose a smaller model or context"
+            f"needs {asked_bytes / 2**20:.0f} MiB but {free_bytes / 2**20:.0f} MiB are free "
+            f"({plan}); choose a smaller model or context"
         )
         self.asked_bytes, self.free_bytes, self.plan = asked_bytes, free_bytes, plan
 

@@ -1,4 +1,4 @@
-"""How much memory there is, and the plan that is checked against it before anything is allocated."""
+"""How much memory there is, and the plan that is checked before anything is allocated."""
 
 import os
 from dataclasses import dataclass
@@ -16,20 +16,16 @@ class MemoryPlan:
 
     weights_bytes: int
     converted_bytes: int
-    activations_bytes: int
     kv_bytes: int
 
     @property
     def total_bytes(self) -> int:
-        return (
-            self.weights_bytes + self.converted_bytes + self.activations_bytes + self.kv_bytes
-        )
+        return self.weights_bytes + self.converted_bytes + self.kv_bytes
 
     def __str__(self) -> str:
         parts = {
             "weights": self.weights_bytes,
             "converted weights": self.converted_bytes,
-            "activations": self.activations_bytes,
             "KV cache": self.kv_bytes,
         }
         return " + ".join(f"{n / _MIB:.0f} MiB {name}" for name, n in parts.items() if n)

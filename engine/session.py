@@ -1,7 +1,7 @@
 """Session: one sequence's state with undo. Nothing else touches that state.
 
-Invariant: the KV blocks describe exactly `tokens`. A verified tree lies beyond them and is forgotten
-unless a path through it is accepted.
+Invariant: the KV blocks describe exactly `tokens`. A verified tree lies beyond them and is
+forgotten unless a path through it is accepted.
 """
 
 from collections.abc import Sequence

@@ -66,6 +66,12 @@ def load(gguf_file: GgufFile, weight: Weight) -> NDArray[np.uint8]:
     return np.ascontiguousarray(packed).reshape(-1).view(np.uint8)
 
 
+def row_bytes(weight: Weight) -> int:
+    """Bytes of one row in the weight's (not the file's) type."""
+    block_elements, block_bytes = gguf.GGML_QUANT_SIZES[GGMLQuantizationType(weight.type_id)]
+    return weight.n_cols // block_elements * block_bytes
+
+
 def _substitute(tensor: TensorInfo) -> GGMLQuantizationType:
     is_blockwise = tensor.shape[0] % _Q8_BLOCK == 0 and len(tensor.shape) > 1
     return GGMLQuantizationType.Q8_0 if is_blockwise else GGMLQuantizationType.F32

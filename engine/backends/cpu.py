@@ -74,9 +74,7 @@ class KvCache:
 
     def __init__(self, program: Program, n_blocks: int) -> None:
         layer = program.kv_layers[0]
-        self.native = _native.KvCache(
-            len(program.kv_layers), layer.n_kv, layer.head_dim, n_blocks
-        )
+        self.native = _native.KvCache(len(program.kv_layers), layer.n_kv, layer.head_dim, n_blocks)
 
     @staticmethod
     def bytes_per_block(program: Program) -> int:
@@ -95,7 +93,8 @@ class CpuModel:
     """A Program ready to run.
 
     `weights` maps tensor names to their raw bytes, kept alive as long as this object. A step has
-    at most `max_rows` rows and `max_out_rows` selected rows. `isa` "" takes the best one.
+    at most `max_rows` rows and `max_out_rows` selected rows. `isa` "" takes the best one. With
+    `is_exact`, activations stay f32: many times slower, for comparing with other engines.
     Raises NativeError when a size does not fit.
     """
 
@@ -108,11 +107,12 @@ class CpuModel:
         max_rows: int,
         max_out_rows: int,
         isa: str = "",
+        is_exact: bool = False,
     ) -> None:
         self.program = program
         self.max_rows = max_rows
         self.max_out_rows = max_out_rows
-        ops = _insert_quantize(program.ops)
+        ops = program.ops if is_exact else _insert_quantize(program.ops)
         offsets, self.arena_bytes = _plan_arena(ops, program, max_rows, max_out_rows)
         self._plan = _native.Plan(
             _native.ThreadPool(n_threads), isa, max_rows, max_out_rows, self.arena_bytes
@@ -137,9 +137,7 @@ class CpuModel:
 
         tokens, positions, parents (T); blocks are the sequence's KV blocks in logical order.
         """
-        return self._plan.step(
-            kv.native, tokens, positions, parents, blocks, n_past, out_rows
-        )
+        return self._plan.step(kv.native, tokens, positions, parents, blocks, n_past, out_rows)
 
     def argmax(self, n_rows: int) -> list[int]:
         """The likeliest token of each selected row of the last step.

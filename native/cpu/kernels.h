@@ -29,8 +29,8 @@ struct LinearArgs {
     int64_t row_bytes;
     int64_t n_cols;             // K
     int64_t n_out;              // rows of the weight
-    const float* x;             // (T, K), for float weights
-    Activations activations;    // for quantized weights
+    const float* x;             // (T, K) float activations, or null
+    Activations activations;    // quantized ones in the weight type's format, when x is null
     const float* bias;          // (n_out) or null
     const float* residual;      // (T, n_out) or null, added last
     float* out;                 // (T, n_out)

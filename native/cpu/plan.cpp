@@ -189,9 +189,11 @@ void Plan::linear(BufferId out, BufferId x, BufferId weight, BufferId bias, Buff
     const Buffer& o = expect("linear", "out", out, Kind::kActivation);
     const Buffer& w = expect("linear", "weight", weight, Kind::kWeight);
     const ActivationFormat format = traits(w.type).activation;
-    const Buffer& i = expect("linear", "x", x,
-                             format == ActivationFormat::kF32 ? Kind::kActivation : Kind::kQuantized);
-    require(i.format == format, "linear", "x is not in the format the weight type needs");
+    require(x >= 0 && size_t(x) < buffers_.size(), "linear", "x is no buffer of this plan");
+    const bool is_float = buffer(x).kind == Kind::kActivation;
+    const Buffer& i = expect("linear", "x", x, is_float ? Kind::kActivation : Kind::kQuantized);
+    require(is_float || i.format == format, "linear",
+            "x is not in the format the weight type needs");
     require(i.n_cols == w.n_cols && o.n_cols == w.n_out && o.is_out == i.is_out, "linear",
             "x (T, " + number(i.n_cols) + ") and out (T, " + number(o.n_cols) +
                 ") do not match weight (" + number(w.n_out) + ", " + number(w.n_cols) + ")");

@@ -25,35 +25,36 @@ inline void write_group(const LinearArgs& a, const float* acc, int64_t t0, int64
     }
 }
 
-inline f32x8 load_as_float(WeightType type, const uint8_t* row, int64_t i) {
-    if (type == WeightType::kF32) return load(reinterpret_cast<const float*>(row) + i);
-    if (type == WeightType::kF16) return load_half(reinterpret_cast<const uint16_t*>(row) + i);
-    f32x8 v;
-    dequantize_row(type, row + 2 * i, reinterpret_cast<float*>(&v), 8);
-    return v;
-}
-
-// Float weights: eight lanes over K, then the fixed horizontal sum; a tail in order.
+// Float activations with weights of any type: eight lanes over K, then the fixed horizontal sum; a
+// tail in order. Weights are dequantized in chunks, once for all rows of a tile.
 inline void linear_float(const LinearArgs& a, int64_t begin, int64_t end) {
-    const int64_t whole = a.n_cols / 8 * 8;
-    for (int64_t r = begin; r < end; ++r) {
-        const uint8_t* row = a.weight + r * a.row_bytes;
-        for (int64_t t = 0; t < a.n_rows; ++t) {
-            const float* x = a.x + t * a.n_cols;
-            f32x8 lanes = splat(0);
-            for (int64_t i = 0; i < whole; i += 8)
-                lanes = fma(load_as_float(a.type, row, i), load(x + i), lanes);
-            float value = sum(lanes);
-            for (int64_t i = whole; i < a.n_cols; ++i) {
-                float w;
-                dequantize_row(a.type, row + i * (a.row_bytes / a.n_cols), &w, 1);
-                value = fma(w, x[i], value);
+    constexpr int kTile = 64;
+    const int64_t element_bytes_x256 = a.row_bytes * kSuperBlock / a.n_cols;
+    float w[kSuperBlock];
+    f32x8 lanes[kTile];
+    for (int64_t r = begin; r < end; ++r)
+        for (int64_t t0 = 0; t0 < a.n_rows; t0 += kTile) {
+            const int64_t n_rows = a.n_rows - t0 < kTile ? a.n_rows - t0 : kTile;
+            for (int64_t t = 0; t < n_rows; ++t) lanes[t] = splat(0);
+            int64_t n = 0;  // elements of the present chunk
+            for (int64_t c = 0; c < a.n_cols; c += n) {
+                n = a.n_cols - c < kSuperBlock ? a.n_cols - c : kSuperBlock;
+                const int64_t chunk_idx = c / kSuperBlock;
+                dequantize_row(a.type,
+                               a.weight + r * a.row_bytes + chunk_idx * element_bytes_x256, w, n);
+                for (int64_t t = 0; t < n_rows; ++t) {
+                    const float* x = a.x + (t0 + t) * a.n_cols + c;
+                    for (int64_t i = 0; i + 8 <= n; i += 8)
+                        lanes[t] = fma(load(w + i), load(x + i), lanes[t]);
+                }
             }
-            if (a.bias) value += a.bias[r];
-            if (a.residual) value += a.residual[t * a.n_out + r];
-            a.out[t * a.n_out + r] = value;
+            for (int64_t t = 0; t < n_rows; ++t) {
+                float acc[kRowGroup] = {sum(lanes[t])};
+                for (int64_t i = n / 8 * 8; i < n; ++i)
+                    acc[0] = fma(w[i], a.x[(t0 + t) * a.n_cols + a.n_cols - n + i], acc[0]);
+                write_group(a, acc, t0 + t, 1, r, 1);
+            }
         }
-    }
 }
 
 }  // namespace native::cpu::KERNEL_ISA
@@ -67,6 +68,7 @@ inline void linear_float(const LinearArgs& a, int64_t begin, int64_t end) {
 namespace native::cpu::KERNEL_ISA {
 
 inline void linear(const LinearArgs& a, int64_t begin, int64_t end) {
+    if (a.x != nullptr) return linear_float(a, begin, end);
     switch (a.type) {
         case WeightType::kQ4_0: return linear_q8<BlockQ4_0>(a, begin, end);
         case WeightType::kQ4_1: return linear_q8<BlockQ4_1>(a, begin, end);
@@ -78,7 +80,7 @@ inline void linear(const LinearArgs& a, int64_t begin, int64_t end) {
         case WeightType::kQ6_K: return linear_q8k<BlockQ6_K>(a, begin, end);
         case WeightType::kF32:
         case WeightType::kF16:
-        case WeightType::kBF16: return linear_float(a, begin, end);
+        case WeightType::kBF16: return;  // only with float activations; the plan sees to it
     }
 }
 

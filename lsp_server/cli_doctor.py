@@ -1,0 +1,162 @@
+"""`flash-lsp doctor`: what was found on this machine, what it means, and what to do about it."""
+
+import argparse
+import os
+import platform
+import shutil
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from engine import catalogue, memory
+from engine.cancel import CancelToken
+from engine.config import EngineConfig
+from engine.engine import Engine
+from engine.errors import EngineError
+from engine.request import GenerateRequest, PromptPart
+from lsp_server.cli_models import describe
+
+_BETTER = "qwen2.5-coder-1.5b"
+# Below this, a line of ghost text comes too late to be worth waiting for.
+_USEFUL_TOKENS_PER_S = 8.0
+_MOST_LOAD_RATIO = 1.6  # KV cache and activations beside the weights
+_PROBE_TOKENS = 16
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser(
+        "doctor", help="say what was found on this machine and what to do about it"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON for programs")
+    parser.add_argument("--models-dir", metavar="DIR", help="where downloaded models lie")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    found = examine(Path(args.models_dir) if args.models_dir else None)
+    if args.json:
+        print(msgspec.json.encode(found).decode())
+    else:
+        show(found)
+    return 0
+
+
+def examine(models_dir: Path | None) -> dict[str, Any]:
+    """Everything `doctor --json` prints. Runs the default model for a moment if it is here."""
+    models = [describe(entry, models_dir) for entry in catalogue.entries()]
+    free = memory.available_bytes()
+    speed, problem = measure_speed(models_dir) if models[0]["path"] else (None, None)
+    problems = [problem] if problem else []
+    if not any(model["path"] for model in models):
+        problems.append(
+            {"what": "no model is here", "do": "run: flash-lsp models fetch, or flash-lsp demo"}
+        )
+    directory = models_dir or catalogue.models_dir()
+    existing = next(p for p in (directory, *directory.parents) if p.exists())
+    disk_free = shutil.disk_usage(existing).free
+    if disk_free < models[0]["bytes"] * 2 and not models[0]["path"]:
+        problems.append(
+            {
+                "what": f"only {disk_free / 1e9:.1f} GB are free for models in {directory}",
+                "do": "make room or choose another folder with --models-dir",
+            }
+        )
+    return {
+        "cpu": {
+            "name": cpu_name(),
+            "cores": os.cpu_count(),
+            "usable_cores": memory.usable_cores(),
+            "instruction_set": instruction_set(),
+        },
+        "gpus": [],
+        "models": models,
+        "memory": {
+            "available_bytes": free,
+            "disk_free_bytes": disk_free,
+            "models_dir": str(directory),
+        },
+        "speed": {"default_model_tokens_per_s": speed},
+        "recommended_model": recommend(speed, free, models),
+        "problems": problems,
+    }
+
+
+def measure_speed(models_dir: Path | None) -> tuple[float | None, dict[str, str] | None]:
+    """Decoding speed of the default model in tokens per second, or the problem it has."""
+    try:
+        config = EngineConfig(
+            model=catalogue.DEFAULT_MODEL,
+            n_ctx=512,
+            prefix_cache_bytes=0,
+            models_dir=str(models_dir) if models_dir else None,
+        )
+        engine = Engine.load(config)
+        request = GenerateRequest(
+            prompt=(PromptPart("def fibonacci(n):\n    "),), max_tokens=_PROBE_TOKENS
+        )
+        engine.generate(request, CancelToken())  # the first run also pages the weights in
+        started = monotonic()
+        result = engine.generate(request, CancelToken())
+        elapsed_s = monotonic() - started
+        engine.close()
+    except EngineError as error:
+        return None, {
+            "what": str(error),
+            "do": "see the message; flash-lsp models fetch repairs files",
+        }
+    return max(result.n_steps, 1) / elapsed_s, None
+
+
+def recommend(speed: float | None, free: int | None, models: list[dict[str, Any]]) -> str:
+    """The best model this machine runs fast enough: decoding speed goes with the bytes read."""
+    sizes = {model["name"]: model["bytes"] for model in models}
+    default, better = sizes[catalogue.DEFAULT_MODEL], sizes[_BETTER]
+    is_fast = speed is not None and speed * default / better >= _USEFUL_TOKENS_PER_S
+    fits = free is None or better * _MOST_LOAD_RATIO < free
+    return _BETTER if is_fast and fits else catalogue.DEFAULT_MODEL
+
+
+def cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def instruction_set() -> str:
+    from engine.backends.cpu import isa_name
+
+    return isa_name()
+
+
+def show(found: dict[str, Any]) -> None:
+    console = Console(highlight=False)
+    cpu, where = found["cpu"], found["memory"]
+    free = where["available_bytes"]
+    speed = found["speed"]["default_model_tokens_per_s"]
+    table = Table(show_header=False)
+    table.add_row("processor", f"{cpu['name']}, {cpu['usable_cores']} of {cpu['cores']} cores")
+    table.add_row("kernels", cpu["instruction_set"])
+    table.add_row("memory", "unknown" if free is None else f"{free / 2**30:.1f} GiB available")
+    table.add_row(
+        "models in", f"{where['models_dir']} ({where['disk_free_bytes'] / 1e9:.0f} GB free)"
+    )
+    for model in found["models"]:
+        table.add_row(
+            model["name"], model["path"] or f"not here: flash-lsp models fetch {model['name']}"
+        )
+    table.add_row(
+        "speed", "not measured" if speed is None else f"{speed:.0f} tok/s (default model)"
+    )
+    table.add_row("recommended", found["recommended_model"])
+    console.print(table)
+    for problem in found["problems"]:
+        console.print(f"[red]{problem['what']}[/red]\n  → {problem['do']}")
+    if not found["problems"]:
+        console.print("[green]no problems found[/green]")

@@ -1,0 +1,116 @@
+"""attention: against float64 NumPy, and bit-equal for every split into steps and every tree."""
+
+import numpy as np
+import pytest
+
+from engine.ops import Activation
+from engine.program import Program
+from tests.native.program_runner import ProgramRunner, f32_weight
+
+N_HEAD, N_KV, HEAD_DIM = 6, 2, 32
+Q, KV = N_HEAD * HEAD_DIM, N_KV * HEAD_DIM
+
+
+def selector(name: str, start: int, n: int, width: int):
+    """A weight that copies n columns of x from `start`."""
+    matrix = np.zeros((n, width), np.float32)
+    matrix[np.arange(n), start + np.arange(n)] = 1
+    return f32_weight(name, matrix)
+
+
+def make_runner(x: np.ndarray, **options: object) -> ProgramRunner:
+    width = x.shape[1]
+    weights = {
+        "q": selector("q", 0, Q, width),
+        "k": selector("k", Q, KV, width),
+        "v": selector("v", Q + KV, KV, width),
+    }
+
+    def build(p: Program, a: Activation) -> Activation:
+        q, k, v = (p.linear(a, weights[name][0]) for name in "qkv")
+        return p.attention(q, k, v, N_HEAD, N_KV, scale=HEAD_DIM**-0.5)
+
+    return ProgramRunner(build, x, weights, **options)  # type: ignore[arg-type]
+
+
+def rows_of(n: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((n, Q + 2 * KV)).astype(np.float32)
+
+
+def reference(x: np.ndarray, visible: list[list[int]]) -> np.ndarray:
+    """float64 attention of each row over the rows it sees; keys and values as f16 stores them."""
+    q = x[:, :Q].astype(np.float64).reshape(-1, N_HEAD, HEAD_DIM)
+    k, v = (
+        x[:, start : start + KV].astype(np.float16).astype(np.float64).reshape(-1, N_KV, HEAD_DIM)
+        for start in (Q, Q + KV)
+    )
+    out = np.zeros_like(q)
+    for t, seen in enumerate(visible):
+        for h in range(N_HEAD):
+            g = h // (N_HEAD // N_KV)
+            scores = k[seen, g] @ q[t, h] * HEAD_DIM**-0.5
+            p = np.exp(scores - scores.max())
+            out[t, h] = p @ v[seen, g] / p.sum()
+    return out.reshape(len(x), Q)
+
+
+@pytest.mark.parametrize("isa", ["", "portable"])
+def test_a_causal_chain_equals_float64(isa: str) -> None:
+    x = rows_of(100)
+    expected = reference(x, [list(range(t + 1)) for t in range(100)])
+    np.testing.assert_allclose(make_runner(x, isa=isa).run(), expected, rtol=2e-4, atol=2e-5)
+
+
+def test_a_tree_row_sees_its_ancestors_only() -> None:
+    x = rows_of(7)
+    parents = [-1, 0, 0, 1, 2, 4, -1]
+    ancestors: list[list[int]] = []
+    for row, parent in enumerate(parents):
+        ancestors.append([*(ancestors[parent] if parent >= 0 else []), row])
+    np.testing.assert_allclose(
+        make_runner(x).run(parents=parents), reference(x, ancestors), rtol=2e-4, atol=2e-5
+    )
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 31, 32, 33, 64])
+def test_every_split_into_steps_gives_the_same_bits(chunk: int) -> None:
+    x = rows_of(90, seed=1)
+    run = make_runner(x)
+    whole = run.run()
+    parts = [
+        run.run(list(range(start, min(start + chunk, 90))), n_past=start)
+        for start in range(0, 90, chunk)
+    ]
+    np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
+@pytest.mark.parametrize("n_past", [0, 30, 31, 32, 63])
+def test_every_tree_branch_has_the_bits_of_the_straight_sequence(n_past: int) -> None:
+    x = rows_of(100, seed=2)
+    run = make_runner(x)
+    if n_past:
+        run.run(list(range(n_past)))
+    rng = np.random.default_rng(n_past)
+    parents = [-1] + [int(rng.integers(-1, row)) for row in range(1, 20)]
+    rows = list(range(70, 90))
+    tree = run.run(rows, parents, n_past)
+    for leaf in range(20):
+        path: list[int] = []
+        while leaf >= 0:
+            path.insert(0, leaf)
+            leaf = parents[leaf]
+        straight = run.run([rows[i] for i in path], n_past=n_past)
+        np.testing.assert_array_equal(straight, tree[path])
+
+
+def test_the_thread_count_changes_no_bit() -> None:
+    x = rows_of(70, seed=3)
+    results = [make_runner(x, n_threads=n).run() for n in (1, 2, 3, 7)]
+    for other in results[1:]:
+        np.testing.assert_array_equal(results[0], other)
+
+
+def test_extreme_scores_stay_finite() -> None:
+    x = rows_of(40, seed=4) * 100
+    expected = reference(x, [list(range(t + 1)) for t in range(40)])
+    np.testing.assert_allclose(make_runner(x).run(), expected, rtol=2e-3, atol=2e-2)
