@@ -200,7 +200,7 @@ class Worker:
         self._send(Done(job.id, result))
 
     def _note_stats(self, engine: LoadedEngine) -> None:
-        stats = engine.stats()
+        stats = msgspec.structs.replace(engine.stats())  # the engine may go on counting in its own
         with self._stats_lock:
             self._stats = stats
 

@@ -89,26 +89,25 @@ def test_growing_from_a_block_boundary_copies_nothing():
     assert table.ids[1] != fork.ids[1]
 
 
-def test_a_copied_block_is_not_handed_out_again_by_the_same_call():
+def test_a_block_to_copy_from_is_not_reused_by_the_same_call_though_eviction_unshared_it():
     pool = BlockPool(4)
-    table = BlockTable(pool)
-    table.grow_to(1)
-    cached = [table.fork()]
+    table, other, running = (BlockTable(pool) for _ in range(3))
+    for sequence in (table, other, running):
+        sequence.grow_to(1)
+    cached = [table.fork(), other]
 
     def evict() -> bool:
         if not cached:
             return False
-        cached.pop().release()
+        cached.pop(0).release()
         return True
 
     pool.evict = evict
-    others = BlockTable(pool)
-    others.grow_to(BLOCK_TOKENS)
-    # Two are free, three are asked for: evicting the fork frees none, for the table shares it.
-    with pytest.raises(BlocksExhaustedError):
-        table.grow_to(3 * BLOCK_TOKENS + 1)
-    assert (table.n_tokens, len(table.ids), pool.n_free) == (1, 1, 2)
-    assert table.grow_to(2 * BLOCK_TOKENS) == []
+    (copy,) = table.grow_to(BLOCK_TOKENS + 1)
+    assert cached == [], "the first one evicted freed no block, the second did"
+    assert copy.dst == table.ids[0]
+    assert copy.src not in table.ids
+    assert pool.refcount(copy.src) == 0
 
 
 def test_a_failed_growth_changes_nothing():
