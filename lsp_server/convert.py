@@ -9,7 +9,7 @@ from lsprotocol import converters, types
 
 from engine.client import EngineState, EngineStatus
 from engine.errors import EngineError
-from engine.request import ModelInfo
+from engine.request import EngineStats, ModelInfo
 from lsp_server.documents import UnknownDocumentError
 from lsp_server.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS, REQUEST_FAILED, RpcError
 from lsp_server.protocol import CopilotStatus, FlashModel, FlashStatus, Position, Range
@@ -90,6 +90,17 @@ def flash_model(info: ModelInfo) -> FlashModel:
         load_ms=info.load_ms,
         notices=list(info.notices),
     )
+
+
+def engine_counters(stats: EngineStats) -> dict[str, int | float]:
+    """The engine's counters under the names the wire uses."""
+    counters: dict[str, int | float] = msgspec.structs.asdict(stats)
+    return {_camel(name): value for name, value in counters.items()}
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)
 
 
 def copilot_status(status: FlashStatus) -> CopilotStatus:

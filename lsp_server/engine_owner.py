@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from engine.client import AsyncEngine, EngineState, EngineStatus
 from engine.config import EngineConfig
-from engine.errors import EngineDiedError, EngineError
+from engine.errors import EngineError
 
 log = logging.getLogger(__name__)
 
@@ -23,14 +23,21 @@ class EngineOwner:
         self._factory, self._on_status = factory, on_status
         self._engine: AsyncEngine | None = None
         self._chosen: tuple[EngineConfig, bool] | None = None
+        self._there_is_one = asyncio.Event()
         self._is_closed = False
         self._exchanging = asyncio.Lock()
 
-    @property
-    def engine(self) -> AsyncEngine:
-        """The engine, whatever its state. Raises EngineDiedError before the first start."""
-        if self._engine is None:
-            raise EngineDiedError("it was not started yet")
+    async def engine(self, timeout_s: float) -> AsyncEngine:
+        """The engine, whatever its state, as soon as there is one.
+
+        Raises EngineError where the client takes longer than that to say `initialized`.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self._engine is None:
+                    await self._there_is_one.wait()
+        except TimeoutError:
+            raise EngineError("no engine was started; send 'initialized' first") from None
         return self._engine
 
     @property
@@ -48,6 +55,7 @@ class EngineOwner:
             self._chosen = (config, in_process)
             self._engine = engine = self._factory(config, in_process)
             engine.on_state = self._on_status
+            self._there_is_one.set()
             await _tolerate(engine.start)
 
     async def restart(self) -> None:
@@ -63,9 +71,10 @@ class EngineOwner:
 
     async def _close_engine(self) -> None:
         if self._engine is not None:
-            self._engine.on_state = None
-            await self._engine.close()
-            self._engine = None
+            engine, self._engine = self._engine, None
+            self._there_is_one.clear()
+            engine.on_state = None
+            await engine.close()
 
 
 async def _tolerate(step: Callable[[], Awaitable[None]]) -> None:

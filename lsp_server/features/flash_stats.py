@@ -1,10 +1,9 @@
 """flash/stats: the engine's counters and what became of the completions."""
 
-from typing import TYPE_CHECKING, Any
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from engine.client import EngineState
+from lsp_server.convert import engine_counters
 from lsp_server.protocol import FLASH_STATS, FlashStats
 
 if TYPE_CHECKING:
@@ -17,11 +16,12 @@ def register(ls: "FlashServer") -> None:
 
 async def stats(ls: "FlashServer", params: object) -> FlashStats:
     activity = ls.activity
-    engine: dict[str, Any] | None = None
+    counters: dict[str, int | float] | None = None
     if ls.engine_owner.status.state is EngineState.READY:
-        engine = msgspec.to_builtins(await ls.engine_owner.engine.stats())
+        engine = await ls.engine_owner.engine(timeout_s=1.0)
+        counters = engine_counters(await engine.stats())
     return FlashStats(
-        engine=engine,
+        engine=counters,
         outcomes=dict(activity.outcomes),
         n_focused=activity.n_focused,
         n_shown=activity.n_shown,

@@ -104,7 +104,8 @@ async def _complete(ls: "FlashServer", document: Document, query: Query) -> Comp
         deadline_ms=settings.deadline_ms,
         document=document.uri,
     )
-    return await complete(ls.engine_owner.engine, inp, options)
+    engine = await ls.engine_owner.engine(settings.deadline_ms / 1e3)
+    return await complete(engine, inp, options)
 
 
 def _window(document: Document, query: Query) -> Window:
