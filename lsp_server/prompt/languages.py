@@ -80,7 +80,6 @@ _SHELL = Language(
 )
 _LUA = Language(
     line_comments=("--",),
-    block_comments=(("--[[", "]]"),),
     opener=re.compile(r"[{(]$|\b(then|do|else|repeat)$|\bfunction\b[^()]*\([^()]*\)$"),
     closer=re.compile(r"[})]|(end|else|elseif|until)\b"),
     jump=re.compile(r"(return|break)\b"),

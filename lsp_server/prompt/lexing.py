@@ -68,8 +68,9 @@ class Lexer:
         if self._is_escaped:
             return at
         if self.comment is not None:
-            found = text.find(self.comment or "\n", at)
-            return len(text) if found < 0 else found
+            end = self.comment or "\n"
+            found = text.find(end, max(0, at - len(end) + 1))
+            return len(text) if found < 0 else max(found, at)
         if self.string is not None:
             run = re.compile(rf"[^\\\n{re.escape(self.string[0])}]+").match(text, at)
         else:

@@ -7,10 +7,10 @@ shown is shown unchanged if it is judged again.
 import re
 
 from lsp_server.prompt.languages import Language
+from lsp_server.prompt.lexing import Lexer
 from lsp_server.prompt.situation import CompletionInput, Situation, eol_of, to_line_feeds
 from lsp_server.prompt.stopping import StopRule
 
-_FENCED = re.compile(r"\A\s*```[\w+#-]*[ \t]*\n(.*?)(?:\n[ \t]*```|\Z)", re.DOTALL)
 _CHATTER = re.compile(
     r"\A\s*(?:(?:sure|certainly|of course|okay)[,!.]|(?:here(?:'s| is| are)|i'm sorry|as an ai)\b"
     r"|(?:the|this) (?:missing )?(?:code|function|completion|snippet)\b|to (?:complete|solve)\b)",
@@ -33,7 +33,7 @@ def postprocess(inp: CompletionInput, raw: str, is_complete: bool) -> str:
     text = _without_echo(at, text)
     while True:
         trimmed = _trim(inp, at, text, is_complete)
-        if trimmed == text or not trimmed:
+        if not trimmed or (trimmed == text and is_complete):
             break
         text, is_complete = trimmed, True
     return trimmed.replace("\n", eol_of(inp))
@@ -56,17 +56,12 @@ def _trim(inp: CompletionInput, at: Situation, text: str, is_complete: bool) -> 
 
 
 def _without_chat(text: str, language: Language) -> str:
-    """Drop what an instruct model wraps around code: names of special tokens, fences, prose."""
+    """Drop what is no code: names of special tokens, broken characters, an answer in prose."""
     text = text.partition(_REPLACEMENT)[0]
     if (special := _SPECIAL_TOKEN.search(text)) is not None:
         text = text[: special.start()]
-    if language.is_prose:
-        return text
-    if _CHATTER.match(text) is not None:
-        _, fence, rest = text.partition("```")
-        text = fence + rest
-    fenced = _FENCED.match(text)
-    return fenced.group(1) if fenced is not None else text
+    is_chat = not language.is_prose and _CHATTER.match(text) is not None
+    return "" if is_chat else text
 
 
 def _with_indentation_of(at: Situation, text: str) -> str:
@@ -76,10 +71,9 @@ def _with_indentation_of(at: Situation, text: str) -> str:
         # The cursor already stands where the line begins.
         while rest and not rest[0].strip():
             rest.pop(0)
-        if rest and at.line_before and rest[0].startswith(at.line_before):
+        if rest and rest[0].startswith(at.line_before):
             first, rest = rest[0][len(at.line_before) :], rest[1:]
-    is_deeper = bool(at.lines_above) and at.opens_block(at.lines_above[-1])
-    if at.is_blank_line and at.line_before and not is_deeper:
+    if at.is_indented:
         first = first.lstrip(" \t")
     return "\n".join([first, *(_reindent(line, at.indent_unit) for line in rest)])
 
@@ -98,10 +92,9 @@ def _reindent(line: str, unit: str) -> str:
 def _without_echo(at: Situation, text: str) -> str:
     """Drop the start of the cursor's line where the model wrote it again."""
     typed = at.line_before.strip()
-    is_word = sum(char.isalnum() for char in typed) >= 3
-    begun = text.lstrip(" \t")
-    if is_word and begun.startswith(typed) and at.line_before.endswith(typed[-1:] + " "):
-        return begun[len(typed) :].lstrip(" \t")
+    is_word = sum(char.isalnum() for char in typed) >= 3 and at.line_before[-1:] == " "
+    while is_word and text.startswith(typed):
+        text = text[len(typed) :].lstrip(" \t")
     return text
 
 
@@ -123,13 +116,24 @@ def _without_dangling_heads(at: Situation, text: str) -> str:
 
 def _without_text_after(at: Situation, text: str) -> str:
     """Drop the end of the text where the rest of the cursor's line already says it."""
-    rest = at.line_after.strip()
-    if not rest:
-        return text
+    rest = at.code_of(at.line_after).strip()
     trimmed = text.rstrip()
-    if trimmed.endswith(rest) and not (len(rest) == 1 and rest in "(["):
-        return trimmed[: -len(rest)]
+    for said in dict.fromkeys(
+        (at.line_after.strip(), *(rest[:n] for n in range(len(rest), 0, -1)))
+    ):
+        if said and trimmed.endswith(said) and not _exposes_opener(at, trimmed, len(said)):
+            return trimmed[: -len(said)]
     return text
+
+
+def _exposes_opener(at: Situation, text: str, n_chars: int) -> bool:
+    """Tell whether the last characters close brackets that the text itself opens."""
+    lexer = Lexer(at.language)
+    lexer.copy_state_of(at.lexer)
+    lexer.read(text[:-n_chars])
+    n_open = len(lexer.open_brackets)
+    lexer.read(text[-n_chars:])
+    return len(lexer.open_brackets) < n_open
 
 
 def _without_trailing_comment(at: Situation, text: str) -> str:

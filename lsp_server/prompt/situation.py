@@ -76,7 +76,7 @@ class Situation:
     def lines_above(self) -> list[str]:
         """The last lines above the cursor's that are not blank, nearest last."""
         above = self.before[: len(self.before) - len(self.line_before)]
-        return [line for line in above[-4096:].split("\n")[1:] if line.strip()][-16:]
+        return [line for line in above[-4096:].split("\n") if line.strip()][-16:]
 
     @cached_property
     def indent_unit(self) -> str:
@@ -108,6 +108,17 @@ class Situation:
     @cached_property
     def is_blank_line(self) -> bool:
         return not self.line_before.strip()
+
+    @cached_property
+    def is_indented(self) -> bool:
+        """Tell whether the blanks before the cursor are all that the line or word needs."""
+        if not self.is_blank_line:
+            return self.line_before.endswith((" ", "\t")) and self.lexer.string is None
+        if not self.line_before or not self.lines_above:
+            return False
+        above = self.lines_above[-1]
+        n_deeper = self.indent_of(self.indent_unit) if self.opens_block(above) else 0
+        return self.indent_of(self.line_before) >= self.indent_of(above) + n_deeper
 
     def code_of(self, line: str) -> str:
         """Take the comment and blanks off a line's end."""

@@ -6,7 +6,7 @@ from lsp_server.prompt.situation import CompletionInput, Situation
 
 _MAX_LINE_CHARS = 1000
 # What may stand right of the cursor: closers, quotes, separators and the head of a block.
-_CLOSERS = re.compile(r"""[\s)\]}>"'`,;:]*(?:=>\s*)?(?:\{\s*[)\]}>"'`,;]*)?(?:/>)?\s*""")
+_CLOSERS = re.compile(r"""[\s)\]}>"'`,;:.!?]*(?:=>\s*)?(?:\{\s*[)\]}>"'`,;]*)?(?:/>)?\s*""")
 _CLOSING_TAGS = re.compile(r"\s*(?:</[\w:-]+>\s*)+")
 
 

@@ -18,6 +18,7 @@ _MAX_CHARS = 2000
 _MAX_LEADING_BLANK_LINES = 3
 # A line that begins this far right of the cursor's is a run of blanks, not indentation.
 _MAX_EXTRA_COLUMNS = 40
+_HEAD = re.compile(r"\s*\W*\w+")  # enough of a line to know it by
 _CONTINUES = re.compile(r"(\\|&&|\|\||(?<!\+)\+|(?<!-)-|[=|^%]|\b(?:and|or|not))$")
 _DECORATOR = re.compile(r"\s*(@[\w.]+|#!?\[.*\]$)")
 
@@ -57,6 +58,7 @@ class StopRule:
         self._spans_brackets = self._at.opens_block(self._line) and self._at.line_after.lstrip()[
             :1
         ] in tuple(")]}")
+        self._line_depth = self._depth
         self.is_cut_short = False
 
     @property
@@ -94,13 +96,14 @@ class StopRule:
             if self._end is None:
                 self._lexer.step(char)
                 self._line, self._line_offset, self._is_line_begun = "", offset + 1, False
+                self._line_depth = self._depth
             return
         event = self._lexer.step(char)
         if not self._may_write(event, char):
             is_alone = not self._line.strip() and not self._spans_brackets
             self._end = self._content_end if is_alone else offset
             return
-        if not self._is_line_begun and self._line.strip() and not _is_word(char):
+        if not self._is_line_begun and _HEAD.fullmatch(self._line) and not _is_word(char):
             self._begin_line()
         self._line += char
         self._guard(offset + 1)
@@ -125,7 +128,10 @@ class StopRule:
             if len(self._line) > limit:
                 self._end = self._content_end
         elif (n_unit := loop_unit(self._line)) > 0:
-            self._end = max(self._line_offset, offset - 2 * n_unit)
+            once = self._line[: len(self._line) - 2 * n_unit]
+            at_separator = max(once.rfind(","), once.rfind(";"))
+            kept = once[: at_separator if at_separator >= 0 else once.rfind(" ") + 1]
+            self._end = max(self._line_offset, offset - len(self._line) + len(kept))
         elif offset >= _MAX_CHARS:
             self._end, self.is_cut_short = self._content_end, True
 
@@ -144,9 +150,10 @@ class StopRule:
         self._is_line_begun = True
         indent = self._at.indent_of(self._line)
         if self._base is None:
-            is_dedent = indent < self._at.indent_of(self._at.line_before)
-            self._base = indent
-            if is_dedent and not self._has_left_scope:
+            cursor_indent = self._at.indent_of(self._at.line_before)
+            is_first = self._line_offset == 0
+            self._base = cursor_indent if is_first and self._at.is_indented else indent
+            if indent < cursor_indent and not self._has_left_scope:
                 self._end = self._content_end
         elif not self._may_begin(indent, self._base):
             self._end = self._content_end
@@ -160,11 +167,11 @@ class StopRule:
         if indent < base:
             return False
         if self._wants_statement:
-            return is_closer or self._depth > 0
-        if self._n_blank_lines > 0 and self._depth == 0:
+            return is_closer or self._line_depth > 0
+        if self._n_blank_lines > 0 and self._line_depth == 0:
             return False
         # At the top level one definition is enough.
-        return base > 0 or self._last_indent == 0 or is_closer or self._depth > 0
+        return base > 0 or self._last_indent == 0 or is_closer or self._line_depth > 0
 
     def _end_line(self, offset: int) -> None:
         if not self._line.strip():
@@ -209,7 +216,8 @@ class StopRule:
         self._offsets.append(max(0, self._line_offset - 1))
         if self._is_in_long_string:
             return 0
-        return repeated_lines(self._at.lines_above, self._written)
+        above = [line.strip() for line in self._at.lines_above]
+        return repeated_lines(above, self._written)
 
     def _end_blank_line(self, offset: int) -> None:
         self._n_blank_lines += 1
