@@ -1,9 +1,9 @@
 import pytest
-from corpus import at_cursor
 
 from engine.errors import RequestError
 from engine.request import PromptPart
 from lsp_server.prompt import FORMS, CompletionInput, build_prompt
+from tests.lsp_server.prompt.corpus import at_cursor
 
 DOCUMENT = at_cursor("one\ntwo\nthr‸ee\nfour\nfive\n")
 

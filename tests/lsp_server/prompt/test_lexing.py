@@ -1,8 +1,8 @@
 import pytest
-from corpus import load_corpus
 
 from lsp_server.prompt.languages import language_of
 from lsp_server.prompt.lexing import Lexer, missing_closers
+from tests.lsp_server.prompt.corpus import load_corpus
 
 
 @pytest.mark.parametrize(

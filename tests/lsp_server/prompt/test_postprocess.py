@@ -1,9 +1,9 @@
 import random
 
 import pytest
-from corpus import Case, at_cursor, load_corpus
 
 from lsp_server.prompt import StopRule, postprocess, skip_reason
+from tests.lsp_server.prompt.corpus import Case, at_cursor, load_corpus
 
 CORPUS = load_corpus()
 ANSWERED = [case for case in CORPUS if case.skip is None]

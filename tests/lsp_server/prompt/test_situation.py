@@ -1,10 +1,10 @@
 import time
 
 import pytest
-from corpus import at_cursor
 
 from lsp_server.prompt import CompletionInput
 from lsp_server.prompt.situation import Situation, eol_of
+from tests.lsp_server.prompt.corpus import at_cursor
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 import pytest
-from corpus import at_cursor
 
 from lsp_server.prompt import CompletionInput, skip_reason
+from tests.lsp_server.prompt.corpus import at_cursor
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,9 @@
 import time
 
 import pytest
-from corpus import Case, at_cursor, load_corpus
 
 from lsp_server.prompt import StopRule
+from tests.lsp_server.prompt.corpus import Case, at_cursor, load_corpus
 
 ANSWERED = [case for case in load_corpus() if case.skip is None]
 
