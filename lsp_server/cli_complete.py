@@ -15,6 +15,7 @@ from engine.client import InProcessEngine
 from engine.errors import RequestError
 from engine.request import GenerateRequest, GenerateResult, PromptPart
 from lsp_server.cli_options import (
+    Commands,
     add_model_options,
     add_sampling_options,
     engine_config,
@@ -27,7 +28,7 @@ from lsp_server.prompt import CompletionInput
 _UTF32 = PositionEncoding.UTF32  # columns count characters, as editors show them
 
 
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parser(commands: Commands) -> None:
     parser = commands.add_parser(
         "complete",
         help="print one completion",

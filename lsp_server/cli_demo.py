@@ -16,7 +16,7 @@ from rich.text import Text
 from engine import catalogue
 from engine.errors import EngineError, ModelNotFoundError, RequestError
 from lsp_server.cli_models import fetch
-from lsp_server.cli_options import add_model_options
+from lsp_server.cli_options import Commands, add_model_options
 from lsp_server.framing import frame
 
 SAMPLE = Path("examples/sample_repo")
@@ -24,7 +24,7 @@ MARK = "▮"  # where the cursor is in a sample file; it is taken out before the
 _CONTEXT_LINES = 4
 
 
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parser(commands: Commands) -> None:
     parser = commands.add_parser(
         "demo",
         help="fetch the model and show completions on a sample repository",

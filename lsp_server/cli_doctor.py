@@ -19,6 +19,7 @@ from engine.engine import Engine
 from engine.errors import EngineError
 from engine.request import GenerateRequest, PromptPart
 from lsp_server.cli_models import describe
+from lsp_server.cli_options import Commands
 
 _BETTER = "qwen2.5-coder-1.5b"
 # Below this, a line of ghost text comes too late to be worth waiting for.
@@ -27,7 +28,7 @@ _MOST_LOAD_RATIO = 1.6  # KV cache and activations beside the weights
 _PROBE_TOKENS = 16
 
 
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parser(commands: Commands) -> None:
     parser = commands.add_parser(
         "doctor", help="say what was found on this machine and what to do about it"
     )

@@ -11,9 +11,10 @@ from rich.table import Table
 
 from engine import catalogue
 from engine.errors import ModelNotFoundError
+from lsp_server.cli_options import Commands
 
 
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parser(commands: Commands) -> None:
     parser = commands.add_parser("models", help="list, fetch and locate models")
     parser.set_defaults(run=run_list, json=False, models_dir=None)
     actions = parser.add_subparsers(metavar="ACTION")

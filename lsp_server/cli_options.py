@@ -2,10 +2,14 @@
 
 import argparse
 from collections.abc import Callable
+from typing import TypeAlias
 
 from engine.catalogue import DEFAULT_MODEL
 
 from engine.config import EngineConfig, SamplingConfig
+
+# argparse has no public name for what `add_subparsers` returns.
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # pyright: ignore[reportPrivateUsage]
 
 
 def positive(text: str) -> int:

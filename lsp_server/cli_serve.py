@@ -3,10 +3,10 @@
 import argparse
 from typing import Any
 
-from lsp_server.cli_options import add_model_options
+from lsp_server.cli_options import Commands, add_model_options
 
 
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parser(commands: Commands) -> None:
     parser = commands.add_parser(
         "serve",
         help="run the language server (stdio by default)",

@@ -30,15 +30,23 @@ void raise_native_error(const std::exception_ptr& error, void*) {
     }
 }
 
-const char* isa_or_null(const std::string& isa) { return isa.empty() ? nullptr : isa.c_str(); }
+const char* isa_or_null(const std::string& isa) {
+    return isa.empty() ? nullptr : isa.c_str();
+}
 
 bool step(Plan& plan, KvCache* kv, const Ints& tokens, const Ints& positions, const Ints& parents,
           const Ints& blocks, int64_t n_past, const Ints& out_rows) {
     require(positions.size() == tokens.size() && parents.size() == tokens.size(), "step",
             "tokens, positions and parents differ in length");
-    const StepInputs inputs{tokens.data(),   positions.data(),       parents.data(),
-                            int64_t(tokens.size()), blocks.data(),   int64_t(blocks.size()),
-                            n_past,          out_rows.data(),        int64_t(out_rows.size()),
+    const StepInputs inputs{tokens.data(),
+                            positions.data(),
+                            parents.data(),
+                            int64_t(tokens.size()),
+                            blocks.data(),
+                            int64_t(blocks.size()),
+                            n_past,
+                            out_rows.data(),
+                            int64_t(out_rows.size()),
                             kv};
     nb::gil_scoped_release unlocked;
     return plan.step(inputs);
@@ -53,9 +61,9 @@ FloatView view_of(nb::handle self, int id, int64_t n_rows) {
 
 nb::object dequantized(const Bytes& row, int type, int64_t n_cols) {
     const auto weight_type = WeightType(type);
-    require(int64_t(row.size()) == row_bytes(weight_type, n_cols), "dequantize",
-            "got " + std::to_string(row.size()) + " bytes for " + std::to_string(n_cols) +
-                " elements");
+    require(
+        int64_t(row.size()) == row_bytes(weight_type, n_cols), "dequantize",
+        "got " + std::to_string(row.size()) + " bytes for " + std::to_string(n_cols) + " elements");
     auto* values = new float[size_t(n_cols)];
     nb::capsule owner(values, [](void* p) noexcept { delete[] static_cast<float*>(p); });
     dequantize_row(weight_type, row.data(), values, n_cols);
@@ -75,7 +83,8 @@ NB_MODULE(_native, m) {
     m.def("quantized_bytes", [](int format, int64_t n_rows, int64_t n_cols) {
         return Plan::quantized_bytes(ActivationFormat(format), n_rows, n_cols);
     });
-    m.def("isa_name", [](const std::string& isa) { return std::string(kernels(isa_or_null(isa)).isa); });
+    m.def("isa_name",
+          [](const std::string& isa) { return std::string(kernels(isa_or_null(isa)).isa); });
     m.def("dequantize", &dequantized, "row"_a, "type"_a, "n_cols"_a);
 
     nb::class_<ThreadPool>(m, "ThreadPool").def(nb::init<int>(), "n_threads"_a);
@@ -90,9 +99,10 @@ NB_MODULE(_native, m) {
     nb::class_<Plan>(m, "Plan")
         .def(
             "__init__",
-            [](Plan* self, std::shared_ptr<ThreadPool> pool, const std::string& isa, int64_t max_rows,
-               int64_t max_out_rows, int64_t arena_bytes) {
-                new (self) Plan(std::move(pool), isa_or_null(isa), max_rows, max_out_rows, arena_bytes);
+            [](Plan* self, std::shared_ptr<ThreadPool> pool, const std::string& isa,
+               int64_t max_rows, int64_t max_out_rows, int64_t arena_bytes) {
+                new (self)
+                    Plan(std::move(pool), isa_or_null(isa), max_rows, max_out_rows, arena_bytes);
             },
             "pool"_a, "isa"_a, "max_rows"_a, "max_out_rows"_a, "arena_bytes"_a)
         .def(

@@ -10,8 +10,8 @@
 
 namespace native::cpu {
 
-constexpr int kKvBlock = 32;      // positions in a KV block, and keys in an attention tile
-constexpr int kRowGroup = 8;      // weight rows that a linear kernel computes together
+constexpr int kKvBlock = 32;  // positions in a KV block, and keys in an attention tile
+constexpr int kRowGroup = 8;  // weight rows that a linear kernel computes together
 
 // Quantized activations of T rows, block-major: all rows of block 0, then all rows of block 1, ...
 // kQ8:  q (K/32, T, 32) i8, scale (K/32, T) f32, sum (K/32, T) i32 (sum of q over the block)
@@ -25,16 +25,16 @@ struct Activations {
 
 struct LinearArgs {
     WeightType type;
-    const uint8_t* weight;      // rows of row_bytes bytes
+    const uint8_t* weight;  // rows of row_bytes bytes
     int64_t row_bytes;
-    int64_t n_cols;             // K
-    int64_t n_out;              // rows of the weight
-    const float* x;             // (T, K) float activations, or null
-    Activations activations;    // quantized ones in the weight type's format, when x is null
-    const float* bias;          // (n_out) or null
-    const float* residual;      // (T, n_out) or null, added last
-    float* out;                 // (T, n_out)
-    int64_t n_rows;             // T
+    int64_t n_cols;           // K
+    int64_t n_out;            // rows of the weight
+    const float* x;           // (T, K) float activations, or null
+    Activations activations;  // quantized ones in the weight type's format, when x is null
+    const float* bias;        // (n_out) or null
+    const float* residual;    // (T, n_out) or null, added last
+    float* out;               // (T, n_out)
+    int64_t n_rows;           // T
 };
 
 // One KV tile of 32 logical positions of one KV head, converted to f32.
@@ -47,7 +47,8 @@ struct Kernels {
     const char* isa;
     // y (E) = x * rsqrt(mean(x^2) + eps) * weight
     void (*rms_norm)(const float* x, const float* weight, float eps, float* y, int64_t n);
-    // Rotates `n_heads` heads of D in place; cos, sin (n_rot/2). neox pairs (i, i+n_rot/2), else (2i, 2i+1).
+    // Rotates `n_heads` heads of D in place; cos, sin (n_rot/2). neox pairs (i, i+n_rot/2), else
+    // (2i, 2i+1).
     void (*rope)(float* x, const float* cos, const float* sin, int64_t n_heads, int64_t head_dim,
                  int64_t n_rot, bool is_neox);
     // y = silu(gate) * up, elementwise

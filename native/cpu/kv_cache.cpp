@@ -14,8 +14,8 @@ constexpr int64_t kMostBytes = int64_t(1) << 40;
 
 KvCache::KvCache(int64_t n_layers, int64_t n_kv, int64_t head_dim, int64_t n_blocks)
     : n_layers_(n_layers), n_kv_(n_kv), head_dim_(head_dim), n_blocks_(n_blocks) {
-    require(n_layers > 0 && n_kv > 0 && n_blocks > 0 && n_layers <= 4096 && n_kv <= 4096, "kv_cache",
-            "layers, heads and blocks must be positive and sane");
+    require(n_layers > 0 && n_kv > 0 && n_blocks > 0 && n_layers <= 4096 && n_kv <= 4096,
+            "kv_cache", "layers, heads and blocks must be positive and sane");
     require(head_dim > 0 && head_dim % 8 == 0 && head_dim <= 1024, "kv_cache",
             "head_dim is " + std::to_string(head_dim) + ", expected a multiple of 8 up to 1024");
     require(n_blocks <= kMostBytes / block_bytes(), "kv_cache",
@@ -26,7 +26,9 @@ KvCache::KvCache(int64_t n_layers, int64_t n_kv, int64_t head_dim, int64_t n_blo
             "could not reserve " + std::to_string(n_blocks * block_bytes()) + " bytes");
 }
 
-KvCache::~KvCache() { std::free(memory_); }
+KvCache::~KvCache() {
+    std::free(memory_);
+}
 
 void KvCache::check_block(int64_t block) const {
     require(block >= 0 && block < n_blocks_, "kv_cache",

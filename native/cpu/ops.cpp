@@ -23,8 +23,13 @@ Range share(int64_t n, int64_t unit, int thread_idx, int n_threads) {
 // Adds one tile of keys to every query of one KV head, for the rows and query heads of one unit.
 class TileAttention {
 public:
-    TileAttention(const AttentionOp& op, Plan& plan, const Step& step, int64_t kv_head, float* scratch)
-        : op_(op), plan_(plan), step_(step), kv_head_(kv_head), k_(scratch),
+    TileAttention(const AttentionOp& op, Plan& plan, const Step& step, int64_t kv_head,
+                  float* scratch)
+        : op_(op),
+          plan_(plan),
+          step_(step),
+          kv_head_(kv_head),
+          k_(scratch),
           v_(scratch + op.head_dim * kKvBlock) {}
 
     void run(int64_t head_begin, int64_t head_end) {
@@ -45,8 +50,8 @@ public:
                 if (!is_shared) gather(t, first, n_valid);
                 for (int64_t h = head_begin; h < head_end; ++h) {
                     const size_t i = size_t(t * n_heads + h - head_begin);
-                    plan_.kernels().attend_tile(query(t, h), k_, v_, op_.head_dim, op_.scale, n_valid,
-                                                &max_[i], &sum_[i], out(t, h));
+                    plan_.kernels().attend_tile(query(t, h), k_, v_, op_.head_dim, op_.scale,
+                                                n_valid, &max_[i], &sum_[i], out(t, h));
                 }
             }
         }
@@ -190,13 +195,15 @@ void AttentionOp::run(Plan& plan, const Step& step, int thread_idx, int n_thread
 }
 
 void SiluMulOp::run(Plan& plan, const Step& step, int thread_idx, int n_threads) {
-    const Range all = share(plan.rows(out, step) * plan.buffer(out).n_cols, 64, thread_idx, n_threads);
+    const Range all =
+        share(plan.rows(out, step) * plan.buffer(out).n_cols, 64, thread_idx, n_threads);
     plan.kernels().silu_mul(plan.f32(gate) + all.begin, plan.f32(up) + all.begin,
                             plan.f32(out) + all.begin, all.end - all.begin);
 }
 
 void AddOp::run(Plan& plan, const Step& step, int thread_idx, int n_threads) {
-    const Range all = share(plan.rows(out, step) * plan.buffer(out).n_cols, 64, thread_idx, n_threads);
+    const Range all =
+        share(plan.rows(out, step) * plan.buffer(out).n_cols, 64, thread_idx, n_threads);
     plan.kernels().add(plan.f32(a) + all.begin, plan.f32(b) + all.begin, plan.f32(out) + all.begin,
                        all.end - all.begin);
 }

@@ -56,7 +56,13 @@ struct AttentionOp : Op {
     float scale;
     AttentionOp(BufferId out, BufferId q, int64_t layer, int64_t n_head, int64_t n_kv,
                 int64_t head_dim, float scale)
-        : out(out), q(q), layer(layer), n_head(n_head), n_kv(n_kv), head_dim(head_dim), scale(scale) {}
+        : out(out),
+          q(q),
+          layer(layer),
+          n_head(n_head),
+          n_kv(n_kv),
+          head_dim(head_dim),
+          scale(scale) {}
     void run(Plan& plan, const Step& step, int thread_idx, int n_threads) override;
 };
 

@@ -14,18 +14,25 @@ namespace {
 constexpr int64_t kAlign = 64;
 constexpr int64_t kMostElements = int64_t(1) << 40;
 
-std::string number(int64_t value) { return std::to_string(value); }
+std::string number(int64_t value) {
+    return std::to_string(value);
+}
 
-int64_t aligned(int64_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
+int64_t aligned(int64_t bytes) {
+    return (bytes + kAlign - 1) / kAlign * kAlign;
+}
 
 }  // namespace
 
-Plan::Plan(std::shared_ptr<ThreadPool> pool, const char* isa, int64_t max_rows, int64_t max_out_rows,
-           int64_t arena_bytes)
-    : pool_(std::move(pool)), kernels_(native::cpu::kernels(isa)), max_rows_(max_rows),
-      max_out_rows_(max_out_rows), arena_bytes_(aligned(arena_bytes)) {
-    require(max_rows > 0 && max_rows <= 65536 && max_out_rows > 0 && max_out_rows <= max_rows, "plan",
-            "rows must be positive and out rows at most rows");
+Plan::Plan(std::shared_ptr<ThreadPool> pool, const char* isa, int64_t max_rows,
+           int64_t max_out_rows, int64_t arena_bytes)
+    : pool_(std::move(pool)),
+      kernels_(native::cpu::kernels(isa)),
+      max_rows_(max_rows),
+      max_out_rows_(max_out_rows),
+      arena_bytes_(aligned(arena_bytes)) {
+    require(max_rows > 0 && max_rows <= 65536 && max_out_rows > 0 && max_out_rows <= max_rows,
+            "plan", "rows must be positive and out rows at most rows");
     require(arena_bytes > 0, "plan", "arena must not be empty");
     // calloc leaves the pages of a large area untouched until an op writes them.
     memory_.reset(std::calloc(size_t(arena_bytes_ + kAlign), 1));
@@ -36,16 +43,20 @@ Plan::Plan(std::shared_ptr<ThreadPool> pool, const char* isa, int64_t max_rows, 
 
 Plan::~Plan() = default;
 
-void Plan::Free::operator()(void* memory) const { std::free(memory); }
+void Plan::Free::operator()(void* memory) const {
+    std::free(memory);
+}
 
 // ---- buffers ----
 
 BufferId Plan::add_buffer(Buffer buffer) {
     if (buffer.kind == Buffer::Kind::kActivation || buffer.kind == Buffer::Kind::kQuantized) {
         require(buffer.offset >= 0 && buffer.offset % kAlign == 0 &&
-                    buffer.n_bytes <= arena_bytes_ && buffer.offset <= arena_bytes_ - buffer.n_bytes,
-                "plan", "buffer at " + number(buffer.offset) + " of " + number(buffer.n_bytes) +
-                            " bytes lies outside the arena of " + number(arena_bytes_));
+                    buffer.n_bytes <= arena_bytes_ &&
+                    buffer.offset <= arena_bytes_ - buffer.n_bytes,
+                "plan",
+                "buffer at " + number(buffer.offset) + " of " + number(buffer.n_bytes) +
+                    " bytes lies outside the arena of " + number(arena_bytes_));
     }
     buffers_.push_back(buffer);
     return BufferId(buffers_.size() - 1);
@@ -142,8 +153,8 @@ void Plan::push(std::unique_ptr<Op> op, std::vector<int> reads, std::vector<int>
                 if (overlaps(i, j)) return true;
         return false;
     };
-    const bool is_barrier = clash(reads, open_writes_) || clash(writes, open_writes_) ||
-                            clash(writes, open_reads_);
+    const bool is_barrier =
+        clash(reads, open_writes_) || clash(writes, open_writes_) || clash(writes, open_reads_);
     if (is_barrier) {
         open_reads_.clear();
         open_writes_.clear();
@@ -205,26 +216,29 @@ void Plan::linear(BufferId out, BufferId x, BufferId weight, BufferId bias, Buff
     }
     if (residual >= 0) {
         const Buffer& r = expect("linear", "residual", residual, Kind::kActivation);
-        require(r.n_cols == o.n_cols && r.is_out == o.is_out, "linear", "residual differs from out");
+        require(r.n_cols == o.n_cols && r.is_out == o.is_out, "linear",
+                "residual differs from out");
         reads.push_back(residual);
     }
     push(std::make_unique<LinearOp>(out, x, weight, bias, residual), reads, {out});
 }
 
-void Plan::rope(BufferId x, std::vector<float> inverse_frequencies, int64_t head_dim, bool is_neox) {
+void Plan::rope(BufferId x, std::vector<float> inverse_frequencies, int64_t head_dim,
+                bool is_neox) {
     const Buffer& i = expect("rope", "x", x, Kind::kActivation);
     const auto n_rot = int64_t(inverse_frequencies.size()) * 2;
     require(head_dim > 0 && i.n_cols % head_dim == 0 && n_rot > 0 && n_rot <= head_dim && !i.is_out,
-            "rope", "width " + number(i.n_cols) + " and " + number(n_rot) +
-                        " rotary dimensions do not fit heads of " + number(head_dim));
+            "rope",
+            "width " + number(i.n_cols) + " and " + number(n_rot) +
+                " rotary dimensions do not fit heads of " + number(head_dim));
     size_t table = 0;
     while (table < rope_tables_.size() &&
            rope_tables_[table].inverse_frequencies != inverse_frequencies)
         ++table;
     if (table == rope_tables_.size()) {
         const size_t n = size_t(max_rows_) * inverse_frequencies.size();
-        rope_tables_.push_back({std::move(inverse_frequencies), std::vector<float>(n),
-                                std::vector<float>(n)});
+        rope_tables_.push_back(
+            {std::move(inverse_frequencies), std::vector<float>(n), std::vector<float>(n)});
     }
     push(std::make_unique<RopeOp>(x, table, head_dim, is_neox), {x}, {x});
 }
@@ -307,8 +321,9 @@ void Plan::check_inputs(const StepInputs& in) const {
     for (int64_t t = 0; t < in.n_rows; ++t) {
         require(in.tokens[t] >= 0 && (n_vocab_ == 0 || in.tokens[t] < n_vocab_), "step",
                 "token " + number(in.tokens[t]) + " is not in 0.." + number(n_vocab_ - 1));
-        require(in.parents[t] >= -1 && in.parents[t] < t, "step",
-                "parent " + number(in.parents[t]) + " of row " + number(t) + " does not precede it");
+        require(
+            in.parents[t] >= -1 && in.parents[t] < t, "step",
+            "parent " + number(in.parents[t]) + " of row " + number(t) + " does not precede it");
         require(in.positions[t] >= 0, "step", "positions must not be negative");
     }
     for (int64_t r = 0; r < in.n_out_rows; ++r)
@@ -318,8 +333,9 @@ void Plan::check_inputs(const StepInputs& in) const {
     require(in.kv != nullptr && in.kv->n_layers() == n_kv_layers_ && in.kv->n_kv() == kv_heads_ &&
                 in.kv->head_dim() == kv_head_dim_,
             "step", "the KV cache does not have this model's shape");
-    require((in.n_past + in.n_rows + kKvBlock - 1) / kKvBlock <= in.n_blocks, "step",
-            number(in.n_blocks) + " blocks do not hold " + number(in.n_past + in.n_rows) + " tokens");
+    require(
+        (in.n_past + in.n_rows + kKvBlock - 1) / kKvBlock <= in.n_blocks, "step",
+        number(in.n_blocks) + " blocks do not hold " + number(in.n_past + in.n_rows) + " tokens");
     for (int64_t b = 0; b < in.n_blocks; ++b)
         require(in.blocks[b] >= 0 && in.blocks[b] < in.kv->n_blocks(), "step",
                 "block " + number(in.blocks[b]) + " is not in the KV cache");
@@ -332,15 +348,15 @@ void Plan::prepare(const StepInputs& in) {
     step_.depth.resize(size_t(n));
     for (int64_t t = 0; t < n; ++t) {
         step_.is_chain &= in.parents[t] == t - 1;
-        step_.depth[size_t(t)] =
-            in.parents[t] < 0 ? 0 : step_.depth[size_t(in.parents[t])] + 1;
+        step_.depth[size_t(t)] = in.parents[t] < 0 ? 0 : step_.depth[size_t(in.parents[t])] + 1;
     }
     if (!step_.is_chain) {
         step_.path.resize(size_t(n * n));
         for (int64_t t = 0; t < n; ++t) {
             const int64_t depth = step_.depth[size_t(t)];
             if (in.parents[t] >= 0)
-                std::copy_n(&step_.path[size_t(in.parents[t] * n)], depth, &step_.path[size_t(t * n)]);
+                std::copy_n(&step_.path[size_t(in.parents[t] * n)], depth,
+                            &step_.path[size_t(t * n)]);
             step_.path[size_t(t * n + depth)] = int32_t(t);
         }
     }

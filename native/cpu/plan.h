@@ -15,8 +15,8 @@
 namespace native::cpu {
 
 // One step over T rows. Row i continues row parents[i], or the committed sequence when that is -1;
-// parents precede their children. Row i is stored at slot n_past + i of the sequence whose KV blocks
-// are `blocks`; it sees the committed slots, its ancestors and itself, in that order.
+// parents precede their children. Row i is stored at slot n_past + i of the sequence whose KV
+// blocks are `blocks`; it sees the committed slots, its ancestors and itself, in that order.
 struct StepInputs {
     const int32_t* tokens;     // (T)
     const int32_t* positions;  // (T)
@@ -33,9 +33,10 @@ struct StepInputs {
 // What the ops of one step share, derived from StepInputs once.
 struct Step {
     StepInputs in;
-    bool is_chain;              // every row continues the one before it
-    std::vector<int32_t> path;  // (T, T) for trees: path[i * T + d] is the row at depth d above row i
-    std::vector<int32_t> depth; // (T) rows above row i within the step
+    bool is_chain;  // every row continues the one before it
+    std::vector<int32_t>
+        path;  // (T, T) for trees: path[i * T + d] is the row at depth d above row i
+    std::vector<int32_t> depth;  // (T) rows above row i within the step
 
     // Number of keys row i sees, and the slot of the j-th of them.
     int64_t n_visible(int64_t row) const { return in.n_past + depth[row] + 1; }

@@ -50,7 +50,9 @@ void dequantize(const BlockQ4_1& b, float* out) {
     }
 }
 
-int fifth_bit(const uint8_t* qh, int i) { return ((qh[i / 8] >> (i % 8)) & 1) << 4; }
+int fifth_bit(const uint8_t* qh, int i) {
+    return ((qh[i / 8] >> (i % 8)) & 1) << 4;
+}
 
 void dequantize(const BlockQ5_0& b, float* out) {
     const float d = half_to_float(b.d);

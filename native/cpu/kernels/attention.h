@@ -1,7 +1,9 @@
-// Attention over one tile of 32 logical positions: scaled dot products, online softmax, weighted sum.
+// Attention over one tile of 32 logical positions: scaled dot products, online softmax, weighted
+// sum.
 //
 // A query's result depends only on its own visible keys in logical order: tiles start at multiples
-// of 32 logical positions whatever the step, so prefill, decode and every tree branch agree bit for bit.
+// of 32 logical positions whatever the step, so prefill, decode and every tree branch agree bit for
+// bit.
 #pragma once
 
 #include "../kernels.h"

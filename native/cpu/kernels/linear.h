@@ -1,8 +1,8 @@
 // out (T, n_out) = x (T, K) * weight (n_out, K)^T + bias + residual, for every weight type.
 //
 // Arithmetic, the same on every path: within a block the products of small integers are summed
-// exactly; blocks are added in order as acc = fma(float(isum), d_weight * d_activation, acc), for types
-// with minima followed by acc = fma(float(sum of activations), m_weight * d_activation, acc).
+// exactly; blocks are added in order as acc = fma(float(isum), d_weight * d_activation, acc), for
+// types with minima followed by acc = fma(float(sum of activations), m_weight * d_activation, acc).
 // So a result depends on nothing but its own row of x and its own row of the weight.
 #pragma once
 
@@ -40,8 +40,8 @@ inline void linear_float(const LinearArgs& a, int64_t begin, int64_t end) {
             for (int64_t c = 0; c < a.n_cols; c += n) {
                 n = a.n_cols - c < kSuperBlock ? a.n_cols - c : kSuperBlock;
                 const int64_t chunk_idx = c / kSuperBlock;
-                dequantize_row(a.type,
-                               a.weight + r * a.row_bytes + chunk_idx * element_bytes_x256, w, n);
+                dequantize_row(a.type, a.weight + r * a.row_bytes + chunk_idx * element_bytes_x256,
+                               w, n);
                 for (int64_t t = 0; t < n_rows; ++t) {
                     const float* x = a.x + (t0 + t) * a.n_cols + c;
                     for (int64_t i = 0; i + 8 <= n; i += 8)

@@ -28,7 +28,8 @@ inline __m256i broadcast_group(const void* p) {
     return _mm256_set1_epi32(group);
 }
 
-// Transposes four 4-byte groups of eight rows, given as (row i | row i+4): g[i] has group i of all rows.
+// Transposes four 4-byte groups of eight rows, given as (row i | row i+4): g[i] has group i of all
+// rows.
 inline void transpose4(__m256i r04, __m256i r15, __m256i r26, __m256i r37, __m256i* g) {
     const __m256i a = _mm256_unpacklo_epi32(r04, r15), b = _mm256_unpackhi_epi32(r04, r15);
     const __m256i c = _mm256_unpacklo_epi32(r26, r37), d = _mm256_unpackhi_epi32(r26, r37);
@@ -95,10 +96,10 @@ inline void add_fifth_bits(const Block* const* rows, int64_t b, __m256i* w) {
     const __m256i even = _mm256_set1_epi32(0x08040201), odd = _mm256_set1_epi32(int(0x80402010));
     const __m256i bit4 = _mm256_set1_epi8(16);
     for (int byte = 0; byte < 4; ++byte) {
-        const __m256i pick = _mm256_setr_epi32(
-            0x01010101 * byte, 0x01010101 * (byte + 4), 0x01010101 * (byte + 8),
-            0x01010101 * (byte + 12), 0x01010101 * byte, 0x01010101 * (byte + 4),
-            0x01010101 * (byte + 8), 0x01010101 * (byte + 12));
+        const __m256i pick =
+            _mm256_setr_epi32(0x01010101 * byte, 0x01010101 * (byte + 4), 0x01010101 * (byte + 8),
+                              0x01010101 * (byte + 12), 0x01010101 * byte, 0x01010101 * (byte + 4),
+                              0x01010101 * (byte + 8), 0x01010101 * (byte + 12));
         const __m256i bits = _mm256_shuffle_epi8(qh, pick);
         const __m256i is_even = _mm256_cmpeq_epi8(_mm256_and_si256(bits, even), even);
         const __m256i is_odd = _mm256_cmpeq_epi8(_mm256_and_si256(bits, odd), odd);
@@ -211,8 +212,8 @@ inline void linear_q8(const LinearArgs& a, int64_t begin, int64_t end) {
                     const int64_t slot = b * a.n_rows + t0 + t;
                     __m256i isum = block_dot<Block>(w, a.activations.q + slot * kBlock);
                     if constexpr (Weights::kOffset != 0)
-                        isum = _mm256_sub_epi32(
-                            isum, _mm256_set1_epi32(Weights::kOffset * sums[slot]));
+                        isum = _mm256_sub_epi32(isum,
+                                                _mm256_set1_epi32(Weights::kOffset * sums[slot]));
                     const __m256 scale = _mm256_set1_ps(a.activations.scale[slot]);
                     __m256 y = _mm256_load_ps(acc + t * kRowGroup);
                     y = _mm256_fmadd_ps(_mm256_cvtepi32_ps(isum), _mm256_mul_ps(d, scale), y);
@@ -318,8 +319,8 @@ struct Q8KWeights<BlockQ6_K> {
             for (int quarter = 0; quarter < 4; ++quarter)
                 for (int g = 0; g < 8; ++g) {
                     const __m256i packed = ql[8 * (quarter % 2) + g];
-                    const __m256i nibble = _mm256_and_si256(
-                        quarter < 2 ? packed : _mm256_srli_epi16(packed, 4), low);
+                    const __m256i nibble =
+                        _mm256_and_si256(quarter < 2 ? packed : _mm256_srli_epi16(packed, 4), low);
                     const __m256i high =
                         _mm256_and_si256(_mm256_srli_epi16(qh[g], 2 * quarter), two);
                     out->w[32 * half + 8 * quarter + g] =
@@ -387,7 +388,8 @@ inline void linear_q8k(const LinearArgs& a, int64_t begin, int64_t end) {
                     __m256 y = _mm256_load_ps(acc + t * kRowGroup);
                     y = _mm256_fmadd_ps(_mm256_cvtepi32_ps(isum), _mm256_mul_ps(d, scale), y);
                     if constexpr (!Weights::kMinimumIsOffset)
-                        y = _mm256_fnmadd_ps(_mm256_cvtepi32_ps(msum), _mm256_mul_ps(dmin, scale), y);
+                        y = _mm256_fnmadd_ps(_mm256_cvtepi32_ps(msum), _mm256_mul_ps(dmin, scale),
+                                             y);
                     _mm256_store_ps(acc + t * kRowGroup, y);
                 }
             }

@@ -9,7 +9,9 @@ namespace native::cpu::KERNEL_ISA {
 template <class Block>
 constexpr bool kHasMinimum = requires(Block b) { b.m; } || requires(Block b) { b.dmin; };
 
-inline int fifth_bit(const uint8_t* qh, int i) { return ((qh[i / 8] >> (i % 8)) & 1) << 4; }
+inline int fifth_bit(const uint8_t* qh, int i) {
+    return ((qh[i / 8] >> (i % 8)) & 1) << 4;
+}
 
 // Signed values of a 32-element block.
 inline void values(const BlockQ4_0& b, int8_t* q) {
@@ -31,9 +33,15 @@ inline void values_of_five_bits(const Block& b, int offset, int8_t* q) {
         q[i + 16] = int8_t(((b.qs[i] >> 4) | fifth_bit(b.qh, i + 16)) - offset);
     }
 }
-inline void values(const BlockQ5_0& b, int8_t* q) { values_of_five_bits(b, 16, q); }
-inline void values(const BlockQ5_1& b, int8_t* q) { values_of_five_bits(b, 0, q); }
-inline void values(const BlockQ8_0& b, int8_t* q) { std::memcpy(q, b.qs, 32); }
+inline void values(const BlockQ5_0& b, int8_t* q) {
+    values_of_five_bits(b, 16, q);
+}
+inline void values(const BlockQ5_1& b, int8_t* q) {
+    values_of_five_bits(b, 0, q);
+}
+inline void values(const BlockQ8_0& b, int8_t* q) {
+    std::memcpy(q, b.qs, 32);
+}
 
 // Values, scales and minima of a super-block in sub-blocks of 16.
 inline void values(const BlockQ4_K& b, int8_t* q, int* scale, int* minimum) {

@@ -1,6 +1,7 @@
 // Eight f32 lanes on every instruction set. Included inside a kernel namespace's translation unit.
 //
-// Lane structure is part of the arithmetic contract: eight partial sums, reduced in one fixed order.
+// Lane structure is part of the arithmetic contract: eight partial sums, reduced in one fixed
+// order.
 #pragma once
 
 #include <bit>
@@ -22,7 +23,9 @@ namespace native::cpu::KERNEL_ISA {
 typedef float f32x8 __attribute__((vector_size(32)));
 typedef int32_t i32x8 __attribute__((vector_size(32)));
 
-inline f32x8 splat(float value) { return f32x8{} + value; }
+inline f32x8 splat(float value) {
+    return f32x8{} + value;
+}
 
 inline f32x8 load(const float* p) {
     f32x8 v;
@@ -30,7 +33,9 @@ inline f32x8 load(const float* p) {
     return v;
 }
 
-inline void store(float* p, f32x8 v) { std::memcpy(p, &v, sizeof v); }
+inline void store(float* p, f32x8 v) {
+    std::memcpy(p, &v, sizeof v);
+}
 
 inline f32x8 fma(f32x8 a, f32x8 b, f32x8 c) {
 #if NATIVE_AVX2
@@ -48,9 +53,13 @@ inline float fma(float a, float b, float c) {
 #endif
 }
 
-inline f32x8 max(f32x8 a, f32x8 b) { return a > b ? a : b; }
+inline f32x8 max(f32x8 a, f32x8 b) {
+    return a > b ? a : b;
+}
 
-inline f32x8 to_float(i32x8 v) { return __builtin_convertvector(v, f32x8); }
+inline f32x8 to_float(i32x8 v) {
+    return __builtin_convertvector(v, f32x8);
+}
 
 // ((0+4)+(2+6)) + ((1+5)+(3+7)): the order every horizontal sum uses.
 inline float sum(f32x8 v) {

@@ -1,4 +1,5 @@
-// One instruction set's kernel table. Built once per set with KERNEL_ISA and the compiler's flags for it.
+// One instruction set's kernel table. Built once per set with KERNEL_ISA and the compiler's flags
+// for it.
 #include "attention.h"
 #include "elementwise.h"
 #include "linear.h"

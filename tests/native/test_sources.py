@@ -1,0 +1,39 @@
+"""What native code must never do: end the process, print, or carry its test's leftovers."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+FILES = sorted([*ROOT.glob("native/**/*.h"), *ROOT.glob("native/**/*.cpp")])
+FORBIDDEN = {
+    r"\babort\s*\(": "ends the process",
+    r"\b_?exit\s*\(": "ends the process",
+    r"\bassert\s*\(": "ends the process in debug builds; throw Error",
+    r"\bprintf\s*\(|std::c(out|err)|\bputs\s*\(": "prints",
+    r"\bcatch\s*\(\s*\.\.\.": "hides errors",
+    r"-ffast-math|#pragma\s+GCC\s+optimize": "changes arithmetic",
+    r"\busing namespace std\b": "hides where names come from",
+}
+
+
+def without_comments(text: str) -> str:
+    return re.sub(r"//[^\n]*", "", text)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.name)
+@pytest.mark.parametrize("pattern", FORBIDDEN)
+def test_native_code_keeps_the_rules(path: Path, pattern: str) -> None:
+    found = re.search(pattern, without_comments(path.read_text("utf-8")))
+    assert not found, f"{path.name}: '{found.group()}' {FORBIDDEN[pattern]}"
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p.suffix == ".h"], ids=lambda p: p.name)
+def test_headers_say_what_they_own(path: Path) -> None:
+    assert path.read_text("utf-8").startswith("// ")
+
+
+def test_intrinsics_stay_in_kernels() -> None:
+    users = {p.name for p in FILES if "_mm256" in p.read_text("utf-8")}
+    assert {name for name in users if not (ROOT / "native/cpu/kernels" / name).exists()} == set()
