@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from raw_client import SERVER, RawClient, framed, inline_params
+
+from tests.e2e.raw_client import SERVER, RawClient, framed, inline_params
 
 pytestmark = pytest.mark.e2e
 

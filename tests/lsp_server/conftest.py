@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
-from memory_editor import Session, inline_params
+
+from tests.lsp_server.memory_editor import Session, inline_params
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from scripted_engine import ScriptedEngine
 
 from engine.config import EngineConfig
 from lsp_server.framing import FrameReader
 from lsp_server.server import FlashServer, create_server
+from tests.lsp_server.scripted_engine import ScriptedEngine
 
 URI = "file:///work/app/main.py"
 

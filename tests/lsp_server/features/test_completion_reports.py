@@ -1,5 +1,5 @@
-from conftest import Ask
-from memory_editor import URI, Session
+from tests.lsp_server.conftest import Ask
+from tests.lsp_server.memory_editor import URI, Session
 
 
 async def test_reports_are_counted(session: Session, ask_inline: Ask) -> None:

@@ -1,7 +1,7 @@
 from collections.abc import Callable
 
-from conftest import Ask
-from memory_editor import URI, Session
+from tests.lsp_server.conftest import Ask
+from tests.lsp_server.memory_editor import URI, Session
 
 
 async def test_stats_tell_what_became_of_requests(session: Session, ask_inline: Ask) -> None:

@@ -1,9 +1,8 @@
 from collections.abc import Callable
 
-from memory_editor import Session
-
 from engine.client import EngineState
 from engine.errors import ModelNotFoundError
+from tests.lsp_server.memory_editor import Session
 
 STATUS = "flash/didChangeStatus"
 

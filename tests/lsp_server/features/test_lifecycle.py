@@ -2,7 +2,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from memory_editor import ReplyError, Session
+
+from tests.lsp_server.memory_editor import ReplyError, Session
 
 
 @pytest.mark.parametrize(

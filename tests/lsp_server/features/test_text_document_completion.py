@@ -2,7 +2,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from memory_editor import URI, Session
+
+from tests.lsp_server.memory_editor import URI, Session
 
 
 def params(line: int, character: int, uri: str = URI) -> dict[str, Any]:

@@ -3,11 +3,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import Ask
-from memory_editor import URI, ReplyError, Session, inline_params
 
 from engine.client import EngineState
 from engine.errors import EngineBusyError, EngineDiedError, ModelNotFoundError
+from tests.lsp_server.conftest import Ask
+from tests.lsp_server.memory_editor import URI, ReplyError, Session, inline_params
 
 INLINE = "textDocument/inlineCompletion"
 

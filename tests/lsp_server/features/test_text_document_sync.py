@@ -1,5 +1,6 @@
 import pytest
-from memory_editor import URI, Session
+
+from tests.lsp_server.memory_editor import URI, Session
 
 
 def text(session: Session) -> str:

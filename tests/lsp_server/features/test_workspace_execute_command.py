@@ -1,6 +1,7 @@
 import pytest
-from conftest import Ask
-from memory_editor import ReplyError, Session
+
+from tests.lsp_server.conftest import Ask
+from tests.lsp_server.memory_editor import ReplyError, Session
 
 EXECUTE = "workspace/executeCommand"
 

@@ -1,4 +1,4 @@
-from memory_editor import Session
+from tests.lsp_server.memory_editor import Session
 
 
 async def test_folders_opened_later_are_known(session: Session) -> None:
