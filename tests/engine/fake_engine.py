@@ -29,6 +29,8 @@ from engine.request import (
     Timings,
 )
 
+STRAY = "stray" * 4000
+
 
 def request(prompt: str, **options: object) -> GenerateRequest:
     """A request for the fake."""
@@ -118,7 +120,7 @@ def _words(prompt: str, request: GenerateRequest, cancel: CancelToken) -> Iterat
         case "lost":
             raise DeviceLostError("attention", "the device is gone")
         case "print":
-            print("stray" * 1000, flush=True)
+            print(STRAY, flush=True)
             os.write(1, b"\xff\xff\xff\x7f")
             yield from arguments
         case "thread":

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from fake_engine import request
 
 from engine.config import EngineConfig
 from engine.frames import (
@@ -30,9 +29,10 @@ from engine.frames import (
     encode,
 )
 from engine.request import EngineStats, FinishReason
+from tests.engine.fake_engine import request
 
 pytestmark = pytest.mark.timeout(30)
-FAKE = "fake_engine:FakeEngine"
+FAKE = "tests.engine.fake_engine:FakeEngine"
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -40,14 +40,13 @@ class Child:
     """The real child process, spoken to in bytes."""
 
     def __init__(self, model: str | None = "fake", *arguments: str) -> None:
-        path = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "engine.host", *(arguments or ("--engine", FAKE))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             bufsize=0,
-            env={**os.environ, "PYTHONPATH": path},
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
         self.unread = io.BufferedReader(self.process.stdout)
         self.errors = ""

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 
 import pytest
-from fake_engine import request
 
 from engine.config import EngineConfig
 from engine.errors import DeviceLostError, EngineError
@@ -25,12 +24,17 @@ from engine.frames import (
 )
 from engine.request import FinishReason
 from engine.worker import Worker
+from tests.engine.fake_engine import request
+
+FAKE = "tests.engine.fake_engine:FakeEngine"
 
 
 class Running:
     """A worker on a thread of its own and everything it has said."""
 
-    def __init__(self, model: str = "fake", engine: str = "fake_engine:FakeEngine", **options):
+    def __init__(
+        self, model: str = "fake", engine: str = "tests.engine.fake_engine:FakeEngine", **options
+    ):
         self.said: list[ToParent] = []
         self.changed = threading.Condition()
         self.failure: Exception | None = None
@@ -89,7 +93,11 @@ def test_loading_is_reported_step_by_step(running):
         ({"model": "missing"}, "ModelNotFoundError", "model 'missing' was not found: no such file"),
         ({"model": "bug"}, "EngineError", "internal error: ZeroDivisionError: in the loader"),
         ({"engine": "no_such_module:Engine"}, "EngineError", "No module named 'no_such_module'"),
-        ({"engine": "fake_engine:Nothing"}, "EngineError", "has no attribute 'Nothing'"),
+        (
+            {"engine": "tests.engine.fake_engine:Nothing"},
+            "EngineError",
+            "has no attribute 'Nothing'",
+        ),
     ],
 )
 def test_a_failed_load_is_reported_and_ends_the_run(options, kind, message):
