@@ -46,12 +46,16 @@ class HealingConstraint:
         self._pending = prefix
 
     def allowed(self) -> NDArray[np.int64] | None:
-        """Ids that agree with what is still to be spelled, or None when nothing is."""
+        """Ids that agree with what is still to be spelled; None when any will do.
+
+        Any will do when nothing is left to spell, or when no token can spell the rest.
+        """
         if not self._pending:
             return None
         longer = self._tokenizer.ids_starting_with(self._pending)
         shorter = self._tokenizer.ids_that_prefix(self._pending)
-        return np.union1d(longer, shorter)
+        found = np.union1d(longer, shorter)
+        return found if len(found) else None
 
     def consume(self, token_bytes: bytes) -> bytes:
         """Takes a chosen token's bytes; returns those beyond the prefix."""
