@@ -6,6 +6,10 @@ nothing to say; indentation, brackets and the last word of a line are what is le
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
+
+# After one of these, or a letter or digit, # begins no comment: `$#`, `${#name}`, `colour_#1`.
+GLUE = "_${\"'"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +31,35 @@ class Language:
     jump: re.Pattern[str] = re.compile(r"(return|break|continue|throw|goto)\b")
     has_brackets: bool = True
     is_prose: bool = False
+
+    @cached_property
+    def markers(self) -> frozenset[str]:
+        """The characters of what comments and strings begin with."""
+        openings = (*self.line_comments, *(opening for opening, _ in self.block_comments))
+        return frozenset("".join((*openings, *self.quotes, *self.long_quotes)))
+
+    @cached_property
+    def dull_run(self) -> re.Pattern[str]:
+        """Match code a reader of brackets may skip: whole strings and comments, and plain text."""
+        glue = rf"[\w{re.escape(GLUE)}]"
+        openings = [*(opening for opening, _ in self.block_comments), *self.line_comments]
+        begins = sorted({opening[0] for opening in openings})
+        specials = "()[]{}'" + "".join((*begins, *self.quotes, *self.long_quotes))
+
+        tokens = [rf"[^{re.escape(specials)}]++"]
+        tokens += [rf"{re.escape(a)}.*?{re.escape(b)}" for a, b in self.block_comments]
+        for marker in self.line_comments:
+            not_glued = f"(?<!{glue})" if marker == "#" else ""
+            tokens.append(rf"{not_glued}{re.escape(marker)}[^\n]*\n")
+        tokens += [rf"{quote}(?:[^\\]|\\.)*?{quote}" for quote in self.long_quotes]
+        for quote in self.quotes:
+            not_long = f"(?!{quote * 2})" if quote * 3 in self.long_quotes else ""
+            tokens.append(rf"{quote}{not_long}(?:[^{quote}\\\n]|\\.)*{quote}")
+        for char in begins:
+            alike = "|".join(re.escape(opening) for opening in openings if opening[0] == char)
+            not_opening = f"(?<={glue})" if alike == r"\#" else f"(?!{alike})"
+            tokens.append(not_opening + re.escape(char))
+        return re.compile(f"(?:{'|'.join(tokens)})++", re.DOTALL)
 
 
 _C_FAMILY = Language(

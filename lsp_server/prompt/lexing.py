@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from enum import Enum, auto
 
-from lsp_server.prompt.languages import Language
+from lsp_server.prompt.languages import GLUE, Language
 
 CLOSER_OF = {"(": ")", "[": "]", "{": "}"}
 OPENER_OF = {closer: opener for opener, closer in CLOSER_OF.items()}
@@ -28,8 +28,8 @@ class Lexer:
 
     `open_brackets` are those not closed yet, outermost first; `unmatched_closers` those that
     closed nothing. `string` is the quote of the string being read, `comment` what ends the
-    comment being read ("" for the end of the line); None outside of one. `n_strings_ended` counts
-    closing quotes.
+    comment being read ("" for the end of the line); None outside of one. `has_left_string` says
+    that the string it started in, if any, has ended.
     """
 
     def __init__(self, language: Language) -> None:
@@ -37,19 +37,18 @@ class Lexer:
         self.unmatched_closers: list[str] = []
         self.string: str | None = None
         self.comment: str | None = None
-        self.n_strings_ended = 0
+        self.has_left_string = False
+        self._has_inherited_string = False
         self._language = language
         self._recent = "\n"
         self._is_escaped = False
         # Where ' opens no string (Rust), a bracket right after it is a character literal.
         self._literal_quote = ("'",) if "'" not in language.quotes else ()
-        specials = "".join(language.quotes) + "".join(language.long_quotes) + "()[]{}\n"
-        comments = [*language.line_comments, *(opening for opening, _ in language.block_comments)]
-        self._dull_run = re.compile(f"[^{re.escape(specials + ''.join(comments))}]+")
 
     def copy_state_of(self, other: "Lexer") -> None:
         """Start inside the string or comment that `other` is inside of, with no brackets."""
         self.string, self.comment = other.string, other.comment
+        self._has_inherited_string = self.string is not None
 
     def read(self, text: str) -> None:
         """Take a whole text; equal to taking its characters one by one, but faster."""
@@ -73,8 +72,10 @@ class Lexer:
             return len(text) if found < 0 else max(found, at)
         if self.string is not None:
             run = re.compile(rf"[^\\\n{re.escape(self.string[0])}]+").match(text, at)
+        elif self._recent[-1:] in self._language.markers:
+            return at  # the next character may complete "//" or a long quote
         else:
-            run = self._dull_run.match(text, at)
+            run = self._language.dull_run.match(text, at)
         return at if run is None else run.end()
 
     def step(self, char: str) -> Event | None:
@@ -108,7 +109,7 @@ class Lexer:
             return None
         if self._recent.endswith(quote):
             self.string = None
-            self.n_strings_ended += 1
+            self.has_left_string = self.has_left_string or self._has_inherited_string
             return Event.STRING_END
         return None
 
@@ -135,7 +136,7 @@ class Lexer:
         for opening in self._language.line_comments:
             if self._recent.endswith(opening):
                 # `$#`, `${#name}` and `colour#1` are no comments
-                is_glued = opening == "#" and (recent[-1:].isalnum() or recent[-1:] in "${\"'")
+                is_glued = opening == "#" and (recent[-1:].isalnum() or recent[-1:] in GLUE)
                 if not is_glued or not recent:
                     self.comment = ""
                 return

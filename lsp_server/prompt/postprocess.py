@@ -27,7 +27,7 @@ def postprocess(inp: CompletionInput, raw: str, is_complete: bool) -> str:
 
     `is_complete` False says that generation was cut off: its half last line is not shown.
     """
-    at = Situation(inp)
+    at = inp.situation
     text = _without_chat(to_line_feeds(raw), at.language)
     text = _with_indentation_of(at, text)
     text = _without_echo(at, text)
@@ -155,7 +155,7 @@ def _without_trailing_blanks(at: Situation, text: str) -> str:
 def _is_bracket_break(at: Situation, text: str) -> bool:
     """Tell whether the blanks at the end put the closing bracket after the cursor on its line."""
     blanks = text[len(text.rstrip()) :]
-    return "\n" in blanks and at.line_after.lstrip()[:1] in tuple(")]}")
+    return "\n" in blanks and at.closes_after
 
 
 def _is_text_below(at: Situation, text: str) -> bool:

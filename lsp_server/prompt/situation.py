@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from lsp_server.prompt.languages import Language, language_of
-from lsp_server.prompt.lexing import Lexer, missing_closers
+from lsp_server.prompt.lexing import OPENER_OF, Lexer, missing_closers
 
-# How far from the cursor brackets are counted; a longer file is rarely one expression.
-_SCAN_CHARS = 32_768
+# How far from the cursor brackets are counted; strings are only told
+# from code when reading began in code.
+_SCAN_CHARS_BEFORE = 65_536
+_SCAN_CHARS_AFTER = 16_384
 # Columns of a tab when the file itself gives no unit.
 _TAB_COLUMNS = 4
 
@@ -22,6 +24,11 @@ class CompletionInput:
     language_id: str = ""
     path: str = ""
     multiline: bool = True
+
+    @cached_property
+    def situation(self) -> "Situation":
+        """What surrounds the cursor; read once, on first use, and then shared. Never changed."""
+        return Situation(self)
 
 
 def to_line_feeds(text: str) -> str:
@@ -46,8 +53,8 @@ class Situation:
     def __init__(self, inp: CompletionInput) -> None:
         self.language: Language = language_of(inp.language_id, inp.path)
         self.is_multiline = inp.multiline
-        before = to_line_feeds(inp.prefix[-_SCAN_CHARS:])
-        after = to_line_feeds(inp.suffix[:_SCAN_CHARS])
+        before = to_line_feeds(inp.prefix[-_SCAN_CHARS_BEFORE:])
+        after = to_line_feeds(inp.suffix[:_SCAN_CHARS_AFTER])
         self.before, self.after = before, after
         self.line_before = before.rpartition("\n")[2]
         self.line_after, _, self._below = after.partition("\n")
@@ -57,14 +64,14 @@ class Situation:
         rest = Lexer(self.language)
         rest.copy_state_of(self.lexer)
         rest.read(self.line_after)
-        self.is_string_closed_after = self.lexer.string is not None and rest.n_strings_ended > 0
+        self.is_string_closed_after = rest.has_left_string
         rest.read(after[len(self.line_after) :])
         if self.lexer.string in self.language.long_quotes:
-            self.is_string_closed_after = rest.n_strings_ended > 0
+            self.is_string_closed_after = rest.has_left_string
         self.missing: Counter[str] = missing_closers(
             self.lexer.open_brackets,
             rest.unmatched_closers,
-            is_whole=len(inp.suffix) <= _SCAN_CHARS,
+            is_whole=len(inp.suffix) <= _SCAN_CHARS_AFTER,
         )
 
     @cached_property
@@ -108,6 +115,23 @@ class Situation:
     @cached_property
     def is_blank_line(self) -> bool:
         return not self.line_before.strip()
+
+    @cached_property
+    def n_opened_on_line(self) -> int:
+        """Count the brackets the cursor's line opens and does not close before the cursor."""
+        lexer = Lexer(self.language)
+        lexer.read(self.line_before)
+        return len(lexer.open_brackets)
+
+    @cached_property
+    def closes_after(self) -> bool:
+        """Tell whether a closing bracket comes right after the cursor, on its line."""
+        return self.line_after.lstrip()[:1] in OPENER_OF
+
+    @cached_property
+    def spans_brackets(self) -> bool:
+        """Tell whether the cursor sits between two brackets that may get a block between them."""
+        return self.closes_after and self.opens_block(self.line_before)
 
     @cached_property
     def is_indented(self) -> bool:

@@ -22,7 +22,7 @@ def skip_reason(inp: CompletionInput) -> str | None:
         return "the line is too long to be written by hand"
     if line_before[-1:].isalnum() and line_after[:1].isalnum():
         return "the cursor is inside a word"
-    at = Situation(inp)
+    at = inp.situation
     code_after = at.code_of(at.line_after)
     if not _CLOSERS.fullmatch(code_after) and not _CLOSING_TAGS.fullmatch(code_after):
         return "text follows the cursor on its line"

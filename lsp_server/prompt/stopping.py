@@ -10,7 +10,7 @@ import re
 
 from lsp_server.prompt.lexing import Event, Lexer
 from lsp_server.prompt.repetition import loop_unit, repeated_lines
-from lsp_server.prompt.situation import CompletionInput, Situation
+from lsp_server.prompt.situation import CompletionInput
 
 _MAX_LINES = 12
 _MAX_PROSE_LINES = 4
@@ -30,7 +30,7 @@ class StopRule:
     """
 
     def __init__(self, inp: CompletionInput) -> None:
-        self._at = Situation(inp)
+        self._at = inp.situation
         self._lexer = Lexer(self._at.language)
         self._lexer.copy_state_of(self._at.lexer)
         self._is_in_cursor_string = self._lexer.string is not None
@@ -52,12 +52,7 @@ class StopRule:
         self._is_in_block = False
         self._has_left_scope = False
         self._last_indent = 0
-        opened_here = Lexer(self._at.language)
-        opened_here.read(self._line)
-        self._n_pending = min(len(opened_here.open_brackets), self._missing.total())
-        self._spans_brackets = self._at.opens_block(self._line) and self._at.line_after.lstrip()[
-            :1
-        ] in tuple(")]}")
+        self._n_pending = min(self._at.n_opened_on_line, self._missing.total())
         self._line_depth = self._depth
         self.is_cut_short = False
 
@@ -100,7 +95,7 @@ class StopRule:
             return
         event = self._lexer.step(char)
         if not self._may_write(event, char):
-            is_alone = not self._line.strip() and not self._spans_brackets
+            is_alone = not self._line.strip() and not self._at.spans_brackets
             self._end = self._content_end if is_alone else offset
             return
         if not self._is_line_begun and _HEAD.fullmatch(self._line) and not _is_word(char):
@@ -200,7 +195,7 @@ class StopRule:
             self._end, self.is_cut_short = offset, True
 
     def _is_single_line(self) -> bool:
-        has_text_after = bool(self._at.line_after.strip()) and not self._spans_brackets
+        has_text_after = bool(self._at.line_after.strip()) and not self._at.spans_brackets
         return has_text_after or not self._at.is_multiline
 
     def _repeats_text(self) -> bool:

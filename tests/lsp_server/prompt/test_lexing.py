@@ -23,6 +23,9 @@ from tests.lsp_server.prompt.corpus import load_corpus
         ("yaml", "url: http://x # [", "", ""),
         ("lua", "-- (\n(", "(", ""),
         ("markdown", "(it's [", "", ""),
+        ("c", "a / b /(", "(", ""),
+        ("c", "a /* b\n(", "", ""),
+        ("typescript", "`a\n(", "", ""),
         ("c", "})", "", "})"),
         ("c", "(]", "(", "]"),
     ],
@@ -43,7 +46,7 @@ def test_reading_at_once_is_reading_char_by_char(case) -> None:
     at_once.read(text)
     for char in text:
         stepped.step(char)
-    names = ("open_brackets", "unmatched_closers", "string", "comment", "n_strings_ended")
+    names = ("open_brackets", "unmatched_closers", "string", "comment", "has_left_string")
     for name in names:
         assert getattr(at_once, name) == getattr(stepped, name), name
 
@@ -64,3 +67,9 @@ def test_missing_closers_are_those_the_text_after_lacks(
 ) -> None:
     found = missing_closers(list(open_brackets), list(closers_after), is_whole)
     assert sorted(found.elements()) == sorted(missing)
+
+
+def test_an_unfinished_comment_of_several_characters_is_seen() -> None:
+    lexer = Lexer(language_of("html", ""))
+    lexer.read("<p>text</p> <!-- not")
+    assert lexer.comment == "-->"
