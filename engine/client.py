@@ -230,29 +230,22 @@ class _SupervisedEngine(AsyncEngine):
         """Live one life; returns how long to wait before the next one, None if there is none."""
         self._set_status(EngineState.STARTING, "starting the engine")
         link = self._link = self._new_link()
-        failure, could_open = None, ""
+        why_not_opened = None
         try:
             await link.open()
             link.send(Load(self._config))
-            failure = await self._serve(link)
+            while self.state is not EngineState.FAILED and (frame := await link.receive()):
+                self._take(frame)
         except EngineDiedError as error:
-            could_open = error.detail
+            why_not_opened = error.detail
         finally:
             was_loading = self.state is not EngineState.READY
-            self._set_status(EngineState.STARTING, "the engine ended")
+            if self.state is not EngineState.FAILED:
+                self._set_status(EngineState.STARTING, "the engine ended")
             how = await link.close()
-        if failure is not None:
-            self._fail(failure)
+        if self.state is EngineState.FAILED:
             return None
-        return self._mourn(could_open or how, was_loading=was_loading)
-
-    async def _serve(self, link: Link) -> ErrorInfo | None:
-        """Take frames until the link ends; returns why the model could not be loaded, if so."""
-        while (frame := await link.receive()) is not None:
-            if isinstance(frame, LoadFailed):
-                return frame.error
-            self._take(frame)
-        return None
+        return self._mourn(why_not_opened or how, was_loading=was_loading)
 
     def _mourn(self, how: str, *, was_loading: bool) -> float | None:
         """Tell everyone of a death; returns how long to wait before the next life, if any."""
@@ -279,6 +272,8 @@ class _SupervisedEngine(AsyncEngine):
                 )
             case Loaded():
                 self._set_status(EngineState.READY, frame.info.name, fraction=1, info=frame.info)
+            case LoadFailed():
+                self._fail(frame.error)
             case Text():
                 self._take_text(frame)
             case Done():
@@ -290,8 +285,6 @@ class _SupervisedEngine(AsyncEngine):
             case Stats():
                 if answer := self._stats.get(frame.id):
                     _answer(answer, frame.stats)
-            case LoadFailed():
-                raise AssertionError("ends the life before it gets here")
 
     def _take_text(self, frame: Text) -> None:
         generation = self._generations.get(frame.id)
