@@ -337,13 +337,13 @@ def _read_envelope(body: bytes) -> _Envelope:
         raise RpcError(INVALID_REQUEST, f"expected one message object: {error}") from None
     except _UNREADABLE as error:
         repaired = _without_lone_surrogates(body)
-        if repaired is None:
+        if repaired in (None, body):
             raise RpcError(PARSE_ERROR, f"not valid JSON: {error}") from None
-        return _ENVELOPE.decode(repaired)
+    return _read_envelope(repaired)
 
 
 def _without_lone_surrogates(body: bytes) -> bytes | None:
-    """Replace escaped lone surrogates by U+FFFD, or None where that is not what is wrong.
+    """Replace escaped lone surrogates by U+FFFD; None where that is not what is wrong.
 
     Editors that keep text in UTF-16 can send half a character. The replacement has the same
     length in each of the protocol's encodings, so positions stay right.

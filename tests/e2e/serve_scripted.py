@@ -9,10 +9,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT)]
 
-from tests.lsp_server.scripted_engine import ScriptedEngine  # noqa: E402
-
 from engine.config import EngineConfig  # noqa: E402
 from lsp_server.server import run_stdio, run_tcp  # noqa: E402
+from tests.lsp_server.scripted_engine import ScriptedEngine  # noqa: E402
 
 
 def make_engine(config: EngineConfig, in_process: bool) -> ScriptedEngine:

@@ -92,6 +92,8 @@ async def wired() -> Wired:
         (b'{"jsonrpc":"2.0","id":1,"method":"double","params":{"n":}}', None, -32700),
         (b'{"jsonrpc":"2.0","id":1,"method":"shutdown","params":["\xff"]}', 1, -32700),
         (b'{"jsonrpc":"2.0","id":1,"method":"x\\ud800"', None, -32700),
+        (b'{"jsonrpc":"2.0","method":"\\ud800","id":1e400}', None, -32700),
+        (b'{"jsonrpc":"2.0","method":"\\\\ud800 \\ud800","id":NaN}', None, -32700),
         (b"[" * 200_000, None, -32600),
         (b'{"params":' * 200_000, None, -32700),
         (b"[]", None, -32600),

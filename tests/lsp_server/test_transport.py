@@ -69,18 +69,18 @@ async def test_what_was_said_before_the_end_is_delivered() -> None:
     pipes = Pipes(make_peer(big=lambda params: big))
     os.write(pipes.to_server, request("initialize") + request("big"))
     os.write(pipes.to_server, frame(b'{"jsonrpc":"2.0","method":"exit"}'))
-    heard: list[bytes] = []
+    heard = bytearray()
 
     def listen() -> None:
-        while sum(map(len, heard)) < len(big):
-            heard.append(os.read(pipes.from_server, 65536))
+        while not heard.endswith(b'x"}'):
+            heard.extend(os.read(pipes.from_server, 65536))
 
     listener = threading.Thread(target=listen)
     listener.start()
-    code = await pipes.ends_with()
-    listener.join(10)
-    assert code == 1
-    assert big.encode() in b"".join(heard)
+    assert await asyncio.wait_for(pipes.running, 10) == 1
+    await asyncio.to_thread(listener.join, 10)
+    await pipes.ends_with()
+    assert big.encode() in heard
 
 
 async def test_a_client_that_does_not_read_never_stops_the_server() -> None:

@@ -23,6 +23,22 @@ async def test_an_item_replaces_the_word_before_the_cursor(session: Session) -> 
     }
 
 
+@pytest.mark.parametrize(
+    ("encoding", "start", "end"), [("utf-8", 17, 20), ("utf-16", 13, 15), ("utf-32", 11, 13)]
+)
+async def test_positions_are_in_the_negotiated_encoding(
+    new_session: Callable[..., Session], encoding: str, start: int, end: int
+) -> None:
+    session = new_session()
+    session.prepare = lambda engine: setattr(engine, "text", "sumé(a)")
+    await session.begin(general={"positionEncodings": [encoding]})
+    session.editor.open("x = '😀😀' + sé")
+    result = await session.editor.request("textDocument/completion", params(0, end))
+    [item] = result["items"]
+    where = item["textEdit"]["range"]
+    assert (where["start"]["character"], where["end"]["character"]) == (start, end)
+
+
 async def test_a_long_text_has_a_short_label(session: Session) -> None:
     session.engine.text = "if a:\n        return b\n    return a\n"
     session.editor.open("def f(a, b):\n    \n")
