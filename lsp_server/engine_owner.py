@@ -27,17 +27,10 @@ class EngineOwner:
         self._is_closed = False
         self._exchanging = asyncio.Lock()
 
-    async def engine(self, timeout_s: float) -> AsyncEngine:
-        """The engine, whatever its state, as soon as there is one.
-
-        Raises EngineError where the client takes longer than that to say `initialized`.
-        """
-        try:
-            async with asyncio.timeout(timeout_s):
-                while self._engine is None:
-                    await self._there_is_one.wait()
-        except TimeoutError:
-            raise EngineError("no engine was started; send 'initialized' first") from None
+    async def engine(self) -> AsyncEngine:
+        """The engine, whatever its state, as soon as there is one: after `initialized`."""
+        while self._engine is None:
+            await self._there_is_one.wait()
         return self._engine
 
     @property

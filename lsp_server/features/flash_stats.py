@@ -18,7 +18,7 @@ async def stats(ls: "FlashServer", params: object) -> FlashStats:
     activity = ls.activity
     counters: dict[str, int | float] | None = None
     if ls.engine_owner.status.state is EngineState.READY:
-        engine = await ls.engine_owner.engine(timeout_s=1.0)
+        engine = await ls.engine_owner.engine()
         counters = engine_counters(await engine.stats())
     return FlashStats(
         engine=counters,

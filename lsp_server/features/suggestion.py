@@ -104,7 +104,12 @@ async def _complete(ls: "FlashServer", document: Document, query: Query) -> Comp
         deadline_ms=settings.deadline_ms,
         document=document.uri,
     )
-    engine = await ls.engine_owner.engine(settings.deadline_ms / 1e3)
+    try:
+        async with asyncio.timeout(settings.deadline_ms / 1e3):
+            engine = await ls.engine_owner.engine()
+            await engine.ready()
+    except TimeoutError:
+        return Completion(text="", skipped_reason="still-loading")
     return await complete(engine, inp, options)
 
 

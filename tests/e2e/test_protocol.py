@@ -182,7 +182,7 @@ def test_a_running_request_can_be_cancelled(start: Callable[..., RawClient]) -> 
     began = time.monotonic()
     client.send(method="$/cancelRequest", params={"id": 1})
     assert client.next(id=1)["error"]["code"] == -32800
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 2
 
 
 def test_of_two_live_requests_with_one_id_the_second_is_refused(

@@ -149,6 +149,19 @@ async def test_while_the_model_loads_the_request_waits_for_it(
     assert len((await answer)["items"]) == 1
 
 
+@pytest.mark.parametrize("says_initialized", [True, False])
+async def test_a_load_that_outlasts_the_deadline_means_no_offer(
+    new_session: Callable[..., Session], says_initialized: bool
+) -> None:
+    session = new_session(model="slow", deadlineMs=50)
+    await session.editor.request("initialize", {"capabilities": {}})
+    if says_initialized:
+        session.editor.notify("initialized", {})
+    session.editor.open("x = \n")
+    assert await session.editor.request(INLINE, inline_params(0, 4)) == {"items": []}
+    assert session.server.activity.outcomes == {"still-loading": 1}
+
+
 async def test_without_a_model_nothing_is_offered_and_the_server_lives(
     new_session: Callable[..., Session],
 ) -> None:
