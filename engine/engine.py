@@ -150,13 +150,13 @@ class Engine:
             deadline=None if request.deadline_ms is None else started + request.deadline_ms / 1000,
         )
         self._model.set_cancelled(False)
-        cancel.on_cancel(lambda: self._model.set_cancelled(True))
+        forget = cancel.on_cancel(lambda: self._model.set_cancelled(True))
         session = self.session()
         try:
             return self._run(session, prompt, sampler, limits, timings, started, on_text)
         finally:
+            forget()  # from here on a late cancel cannot reach the next request
             session.release()
-            self._model.set_cancelled(False)
 
     def close(self) -> None:
         """Drops the cache; the memory goes with the object."""

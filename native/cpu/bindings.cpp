@@ -129,7 +129,6 @@ NB_MODULE(_native, m) {
         .def("attention", &Plan::attention, "out"_a, "q"_a, "kv"_a, "n_head"_a, "n_kv"_a,
              "head_dim"_a, "scale"_a)
         .def("silu_mul", &Plan::silu_mul, "out"_a, "gate"_a, "up"_a)
-        .def("add", &Plan::add, "out"_a, "a"_a, "b"_a)
         .def("select_rows", &Plan::select_rows, "out"_a, "x"_a)
         .def("argmax", &Plan::argmax, "x"_a)
         .def("step", &step, "kv"_a.none(), "tokens"_a, "positions"_a, "parents"_a, "blocks"_a,

@@ -53,7 +53,6 @@ struct Kernels {
                  int64_t n_rot, bool is_neox);
     // y = silu(gate) * up, elementwise
     void (*silu_mul)(const float* gate, const float* up, float* y, int64_t n);
-    void (*add)(const float* a, const float* b, float* y, int64_t n);
     // Quantizes row `row` of x (K) into the block-major activations.
     void (*quantize_q8)(const float* x, int64_t n_cols, const Activations& out, int64_t row);
     void (*quantize_q8k)(const float* x, int64_t n_cols, const Activations& out, int64_t row);

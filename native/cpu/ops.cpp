@@ -195,17 +195,10 @@ void AttentionOp::run(Plan& plan, const Step& step, int thread_idx, int n_thread
 }
 
 void SiluMulOp::run(Plan& plan, const Step& step, int thread_idx, int n_threads) {
-    const Range all =
-        share(plan.rows(out, step) * plan.buffer(out).n_cols, 64, thread_idx, n_threads);
-    plan.kernels().silu_mul(plan.f32(gate) + all.begin, plan.f32(up) + all.begin,
-                            plan.f32(out) + all.begin, all.end - all.begin);
-}
-
-void AddOp::run(Plan& plan, const Step& step, int thread_idx, int n_threads) {
-    const Range all =
-        share(plan.rows(out, step) * plan.buffer(out).n_cols, 64, thread_idx, n_threads);
-    plan.kernels().add(plan.f32(a) + all.begin, plan.f32(b) + all.begin, plan.f32(out) + all.begin,
-                       all.end - all.begin);
+    const int64_t n = plan.buffer(out).n_cols;
+    const Range rows = share(plan.rows(out, step), 1, thread_idx, n_threads);
+    plan.kernels().silu_mul(plan.f32(gate) + rows.begin * n, plan.f32(up) + rows.begin * n,
+                            plan.f32(out) + rows.begin * n, (rows.end - rows.begin) * n);
 }
 
 void SelectRowsOp::run(Plan& plan, const Step& step, int thread_idx, int n_threads) {

@@ -17,12 +17,14 @@ struct RmsNormOp : Op {
     RmsNormOp(BufferId out, BufferId x, BufferId weight, float eps)
         : out(out), x(x), weight(weight), eps(eps) {}
     void run(Plan& plan, const Step& step, int thread_idx, int n_threads) override;
+    bool is_row_local() const override { return true; }
 };
 
 struct QuantizeOp : Op {
     BufferId out, x;
     QuantizeOp(BufferId out, BufferId x) : out(out), x(x) {}
     void run(Plan& plan, const Step& step, int thread_idx, int n_threads) override;
+    bool is_row_local() const override { return true; }
 };
 
 struct LinearOp : Op {
@@ -40,6 +42,7 @@ struct RopeOp : Op {
     RopeOp(BufferId x, size_t table, int64_t head_dim, bool is_neox)
         : x(x), table(table), head_dim(head_dim), is_neox(is_neox) {}
     void run(Plan& plan, const Step& step, int thread_idx, int n_threads) override;
+    bool is_row_local() const override { return true; }
 };
 
 struct KvWriteOp : Op {
@@ -48,6 +51,7 @@ struct KvWriteOp : Op {
     KvWriteOp(BufferId k, BufferId v, int64_t layer, int64_t n_kv, int64_t head_dim)
         : k(k), v(v), layer(layer), n_kv(n_kv), head_dim(head_dim) {}
     void run(Plan& plan, const Step& step, int thread_idx, int n_threads) override;
+    bool is_row_local() const override { return true; }
 };
 
 struct AttentionOp : Op {
@@ -70,12 +74,7 @@ struct SiluMulOp : Op {
     BufferId out, gate, up;
     SiluMulOp(BufferId out, BufferId gate, BufferId up) : out(out), gate(gate), up(up) {}
     void run(Plan& plan, const Step& step, int thread_idx, int n_threads) override;
-};
-
-struct AddOp : Op {
-    BufferId out, a, b;
-    AddOp(BufferId out, BufferId a, BufferId b) : out(out), a(a), b(b) {}
-    void run(Plan& plan, const Step& step, int thread_idx, int n_threads) override;
+    bool is_row_local() const override { return true; }
 };
 
 struct SelectRowsOp : Op {

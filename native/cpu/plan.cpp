@@ -144,23 +144,24 @@ bool Plan::overlaps(int a, int b) const {
     return x.offset < y.offset + y.n_bytes && y.offset < x.offset + x.n_bytes;
 }
 
-// A barrier precedes an op that touches what another op wrote since the last one, or that writes
-// what another op still reads.
-void Plan::push(std::unique_ptr<Op> op, std::vector<int> reads, std::vector<int> writes) {
-    const auto clash = [this](const std::vector<int>& a, const std::vector<int>& b) {
-        for (int i : a)
-            for (int j : b)
-                if (overlaps(i, j)) return true;
-        return false;
-    };
-    const bool is_barrier =
-        clash(reads, open_writes_) || clash(writes, open_writes_) || clash(writes, open_reads_);
-    if (is_barrier) {
-        open_reads_.clear();
-        open_writes_.clear();
-    }
-    open_reads_.insert(open_reads_.end(), reads.begin(), reads.end());
-    open_writes_.insert(open_writes_.end(), writes.begin(), writes.end());
+// Whether the second access must wait until all threads are done with the first.
+bool Plan::clash(const Access& a, const Access& b) const {
+    if (!(a.is_write || b.is_write) || !overlaps(a.buffer, b.buffer)) return false;
+    // Rows keep to their thread, but only within one buffer: another one in the same place has its
+    // rows elsewhere.
+    return !(a.is_row_local && b.is_row_local && a.buffer == b.buffer);
+}
+
+void Plan::push(std::unique_ptr<Op> op, const std::vector<BufferId>& reads,
+                const std::vector<BufferId>& writes) {
+    std::vector<Access> accesses;
+    for (BufferId id : reads) accesses.push_back({id, false, op->is_row_local()});
+    for (BufferId id : writes) accesses.push_back({id, true, op->is_row_local()});
+    bool is_barrier = false;
+    for (const Access& before : open_)
+        for (const Access& now : accesses) is_barrier |= clash(before, now);
+    if (is_barrier) open_.clear();
+    open_.insert(open_.end(), accesses.begin(), accesses.end());
     barrier_before_.push_back(is_barrier);
     ops_.push_back(std::move(op));
 }
@@ -284,16 +285,6 @@ void Plan::silu_mul(BufferId out, BufferId gate, BufferId up) {
                 o.is_out == u.is_out,
             "silu_mul", "gate, up and out differ in shape");
     push(std::make_unique<SiluMulOp>(out, gate, up), {gate, up}, {out});
-}
-
-void Plan::add(BufferId out, BufferId a, BufferId b) {
-    const Buffer& o = expect("add", "out", out, Kind::kActivation);
-    const Buffer& x = expect("add", "a", a, Kind::kActivation);
-    const Buffer& y = expect("add", "b", b, Kind::kActivation);
-    require(o.n_cols == x.n_cols && o.n_cols == y.n_cols && o.is_out == x.is_out &&
-                o.is_out == y.is_out,
-            "add", "a, b and out differ in shape");
-    push(std::make_unique<AddOp>(out, a, b), {a, b}, {out});
 }
 
 void Plan::select_rows(BufferId out, BufferId x) {

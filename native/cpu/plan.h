@@ -52,7 +52,10 @@ class Op {
 public:
     virtual ~Op() = default;
     virtual void run(Plan& plan, const Step& step, int thread_idx, int n_threads) = 0;
-    std::vector<int> reads, writes;  // buffer ids, for barriers
+
+    // Whether the thread that computes row t of this op touches row t of its buffers only, by the
+    // split all such ops share. Between two of them no thread has to wait for another.
+    virtual bool is_row_local() const { return false; }
 };
 
 using BufferId = int;
@@ -80,7 +83,6 @@ public:
     void attention(BufferId out, BufferId q, BufferId kv, int64_t n_head, int64_t n_kv,
                    int64_t head_dim, float scale);
     void silu_mul(BufferId out, BufferId gate, BufferId up);
-    void add(BufferId out, BufferId a, BufferId b);
     void select_rows(BufferId out, BufferId x);
     void argmax(BufferId x);
 
@@ -128,7 +130,14 @@ public:
 private:
     BufferId add_buffer(Buffer buffer);
     const Buffer& expect(const char* op, const char* role, BufferId id, Buffer::Kind kind) const;
-    void push(std::unique_ptr<Op> op, std::vector<int> reads, std::vector<int> writes);
+    // One op's use of a buffer since the last barrier, while the plan is built.
+    struct Access {
+        BufferId buffer;
+        bool is_write, is_row_local;
+    };
+    void push(std::unique_ptr<Op> op, const std::vector<BufferId>& reads,
+              const std::vector<BufferId>& writes);
+    bool clash(const Access& a, const Access& b) const;
     void check_inputs(const StepInputs& in) const;
     void prepare(const StepInputs& in);
     bool overlaps(int a, int b) const;
@@ -144,7 +153,7 @@ private:
     std::vector<Buffer> buffers_;
     std::vector<std::unique_ptr<Op>> ops_;
     std::vector<bool> barrier_before_;
-    std::vector<int> open_reads_, open_writes_;  // since the last barrier, while building
+    std::vector<Access> open_;
     std::vector<RopeTable> rope_tables_;
     std::vector<std::vector<float>> scratch_;
     std::vector<int32_t> argmax_;

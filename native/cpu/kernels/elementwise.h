@@ -41,10 +41,6 @@ inline void silu_mul(const float* gate, const float* up, float* y, int64_t n) {
     }
 }
 
-inline void add(const float* a, const float* b, float* y, int64_t n) {
-    for (int64_t i = 0; i < n; ++i) y[i] = a[i] + b[i];
-}
-
 // The largest magnitude of x (n, a multiple of 8).
 inline float max_magnitude(const float* x, int64_t n) {
     f32x8 best = splat(0);

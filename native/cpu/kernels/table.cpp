@@ -15,7 +15,6 @@ const Kernels table = {
     .rms_norm = rms_norm,
     .rope = rope,
     .silu_mul = silu_mul,
-    .add = add,
     .quantize_q8 = quantize_q8,
     .quantize_q8k = quantize_q8k,
     .linear = linear,
