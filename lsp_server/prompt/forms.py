@@ -74,21 +74,13 @@ def _special(name: str) -> PromptPart:
 
 
 def _fim_psm(prefix: str, suffix: str) -> tuple[PromptPart, ...]:
+    # Healed indentation tempts a model into endless blanks here; plain, it is well understood.
+    is_on_blank_line = not prefix.rpartition("\n")[2].strip()
     return (
         _special("<|fim_prefix|>"),
-        PromptPart(prefix, heal=True),
+        PromptPart(prefix, heal=not is_on_blank_line),
         _special("<|fim_suffix|>"),
         PromptPart(suffix),
-        _special("<|fim_middle|>"),
-    )
-
-
-def _fim_spm(prefix: str, suffix: str) -> tuple[PromptPart, ...]:
-    return (
-        _special("<|fim_suffix|>"),
-        PromptPart(suffix),
-        _special("<|fim_prefix|>"),
-        PromptPart(prefix, heal=True),
         _special("<|fim_middle|>"),
     )
 
@@ -97,9 +89,8 @@ def _prefix(prefix: str, suffix: str) -> tuple[PromptPart, ...]:
     return (PromptPart(prefix, heal=True),)
 
 
-_FIM_TOKENS = ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")
+# The form a model knows with the most to go by comes first.
 FORMS: dict[str, Form] = {
-    "fim_psm": Form(_FIM_TOKENS, _fim_psm),
-    "fim_spm": Form(_FIM_TOKENS, _fim_spm),
+    "fim_psm": Form(("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"), _fim_psm),
     "prefix": Form((), _prefix),
 }

@@ -167,13 +167,17 @@ def missing_closers(
     """Count the closing brackets that the text before the cursor needs and the text after lacks.
 
     Both lists are in reading order. Unless `is_whole`, more text follows than was read, and
-    brackets still open at its end count as closed there.
+    brackets still open at its end count as closed there. Closers that match nothing are ignored:
+    they belong to a line that is being rewritten.
     """
     missing: Counter[str] = Counter()
-    n_used = 0
-    for opener in reversed(open_brackets):
-        if n_used < len(closers_after) and closers_after[n_used] == CLOSER_OF[opener]:
-            n_used += 1
-        elif n_used < len(closers_after) or is_whole:
-            missing[CLOSER_OF[opener]] += 1
+    open_inside_out = [CLOSER_OF[opener] for opener in reversed(open_brackets)]
+    rest = list(closers_after)
+    for n_seen, closer in enumerate(open_inside_out):
+        while rest and rest[0] not in open_inside_out[n_seen:]:
+            rest.pop(0)
+        if rest and rest[0] == closer:
+            rest.pop(0)
+        elif rest or is_whole:
+            missing[closer] += 1
     return missing

@@ -48,9 +48,9 @@ def _trim(inp: CompletionInput, at: Situation, text: str, is_complete: bool) -> 
         rule.finish()
         text = rule.kept
     if rule.is_cut_short or not is_complete:
-        text = _without_dangling_heads(at, text)
+        text = _without_open_end(at, text)
     text = _without_text_after(at, text)
-    text = _without_trailing_comment(at, text)
+    text = _without_announcements(at, text)
     text = _without_trailing_blanks(at, text)
     return "" if not text.strip() or _is_text_below(at, text) else text
 
@@ -106,12 +106,24 @@ def _without_half_line(text: str) -> str:
     return _DANGLING.sub("", _HALF_WORD.sub("", text))
 
 
-def _without_dangling_heads(at: Situation, text: str) -> str:
-    """Drop lines at the end that open a block of which nothing was kept."""
+def _without_open_end(at: Situation, text: str) -> str:
+    """Drop lines at the end that leave a block or bracket open, unless all lines do."""
     lines = text.split("\n")
-    while len(lines) > 1 and (not lines[-1].strip() or at.opens_block(lines[-1])):
-        lines.pop()
-    return "\n".join(lines)
+    n_whole = len(lines)
+    while n_whole > 1 and not _is_whole(at, lines[:n_whole]):
+        n_whole -= 1
+    if not _is_whole(at, lines[:n_whole]):
+        n_whole = len(lines)
+        while n_whole > 1 and at.opens_block(lines[n_whole - 1]):
+            n_whole -= 1
+    return "\n".join(lines[:n_whole])
+
+
+def _is_whole(at: Situation, lines: list[str]) -> bool:
+    lexer = Lexer(at.language)
+    lexer.copy_state_of(at.lexer)
+    lexer.read("\n".join(lines))
+    return not lexer.open_brackets and bool(lines[-1].strip()) and not at.opens_block(lines[-1])
 
 
 def _without_text_after(at: Situation, text: str) -> str:
@@ -136,14 +148,15 @@ def _exposes_opener(at: Situation, text: str, n_chars: int) -> bool:
     return len(lexer.open_brackets) < n_open
 
 
-def _without_trailing_comment(at: Situation, text: str) -> str:
-    """Drop comments at the end that announce what was not kept."""
+def _without_announcements(at: Situation, text: str) -> str:
+    """Drop comments at the end: they announce code that was not kept, or none at all."""
+    if _is_bracket_break(at, text) or at.lexer.comment is not None:
+        return text
     lines = text.split("\n")
     while len(lines) > 1 and (not lines[-1].strip() or at.is_comment(lines[-1])):
-        if not lines[-1].strip() and _is_bracket_break(at, text):
-            break
         lines.pop()
-    return "\n".join(lines)
+    is_comment_alone = at.is_blank_line and len(lines) == 1 and at.is_comment(lines[0])
+    return "" if is_comment_alone else "\n".join(lines)
 
 
 def _without_trailing_blanks(at: Situation, text: str) -> str:

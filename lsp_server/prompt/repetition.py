@@ -1,6 +1,9 @@
 """Loops: a small model that has nothing more to say says the same again."""
 
+import re
+
 _MAX_PERIOD_LINES = 6
+_MAX_COUNTED_LINES = 2
 _MIN_UNIT_CHARS = 8
 _MAX_UNIT_CHARS = 60
 _MIN_UNIT_REPEATS = 3
@@ -19,7 +22,13 @@ def repeated_lines(above: list[str], written: list[str]) -> int:
             continue
         if sum(char.isalnum() for line in latest for char in line) >= 3 * period:
             return min(period, len(written))
-    return 0
+    return 1 if _is_counting(written) else 0
+
+
+def _is_counting(written: list[str]) -> bool:
+    """Tell whether the last lines differ in their numbers only, as `case 1:`, `case 2:` do."""
+    latest = [re.sub(r"\d+", "0", line) for line in written[-_MAX_COUNTED_LINES - 1 :]]
+    return len(latest) > _MAX_COUNTED_LINES and len(set(latest)) == 1 and len(latest[0]) > 2
 
 
 def loop_unit(line: str) -> int:

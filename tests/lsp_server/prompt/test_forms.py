@@ -33,7 +33,15 @@ def test_only_the_text_before_the_cursor_is_healed_and_only_tokens_are_special(f
 def test_names_of_special_tokens_in_a_document_stay_text() -> None:
     inp = at_cursor("x = '<|fim_suffix|>'\n‸")
     parts = build_prompt(inp, "fim_psm", 100, 100).parts
-    assert PromptPart("x = '<|fim_suffix|>'\n", heal=True) in parts
+    assert PromptPart("x = '<|fim_suffix|>'\n") in parts
+
+
+@pytest.mark.parametrize(("form", "is_healed"), [("fim_psm", False), ("prefix", True)])
+def test_indentation_is_healed_only_where_the_text_goes_straight_on(
+    form: str, is_healed: bool
+) -> None:
+    parts = build_prompt(at_cursor("if x:\n    ‸\n"), form, 100, 100).parts
+    assert PromptPart("if x:\n    ", heal=is_healed) in parts
 
 
 @pytest.mark.parametrize(

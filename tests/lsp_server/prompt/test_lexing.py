@@ -60,6 +60,7 @@ def test_reading_at_once_is_reading_char_by_char(case) -> None:
         ("{(", "", True, ")}"),
         ("{(", "", False, ""),
         ("(", ")}}", True, ""),
+        ("{", ")}", True, ""),  # a line below has lost its head
     ],
 )
 def test_missing_closers_are_those_the_text_after_lacks(

@@ -3,32 +3,14 @@ import random
 import pytest
 
 from lsp_server.prompt import StopRule, postprocess, skip_reason
-from tests.lsp_server.prompt.corpus import Case, at_cursor, load_corpus
+from tests.lsp_server.prompt.corpus import Case, at_cursor, load_corpus, mangled
 
 CORPUS = load_corpus()
 ANSWERED = [case for case in CORPUS if case.skip is None]
-SCRAPS = ["\n", "\n\n", "    ", "\t", "}", ")", "]", '"', "'", "`", "{", "(", "# ", "//", "x", "\r"]
 
 
 def name_of(case: Case) -> str:
     return f"{case.name}: {case.rule}"
-
-
-def mangled(case: Case, rng: random.Random) -> str:
-    """Cut, repeat and litter a raw text of the corpus."""
-    text = case.raw
-    for _ in range(rng.randrange(1, 6)):
-        at, to = sorted((rng.randrange(len(text) + 1), rng.randrange(len(text) + 1)))
-        kind = rng.randrange(4)
-        if kind == 0:
-            text = text[:at] + text[to:]
-        elif kind == 1:
-            text = text[:to] + text[at:]
-        elif kind == 2:
-            text = text[:at] + rng.choice(SCRAPS) + text[at:]
-        else:
-            text = text[:at] + case.inp.suffix[: to - at] + text[at:]
-    return text
 
 
 @pytest.mark.parametrize("case", ANSWERED, ids=name_of)
@@ -86,6 +68,20 @@ def test_corpus_has_a_case_for_every_family_of_rules() -> None:
 )
 def test_blanks_around_a_completion_are_trimmed(document: str, raw: str, shown: str) -> None:
     assert postprocess(at_cursor(document), raw, True) == shown
+
+
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [
+        ("a();\n  b((x) => {\n    c();\n    d", "a();"),
+        ("b((x) => {\n    c();\n    d", "b((x) => {\n    c();"),  # all of it is open
+        ("// the sum of it", ""),
+        ("a();\n  // and then", "a();"),
+    ],
+)
+def test_what_leads_nowhere_is_not_shown(raw: str, shown: str) -> None:
+    inp = at_cursor("function f() {\n  ‸\n}\n", "javascript")
+    assert postprocess(inp, raw, is_complete=not raw.endswith("    d")) == shown
 
 
 def test_one_line_is_shown_when_one_line_is_asked_for() -> None:

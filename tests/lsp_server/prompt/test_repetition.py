@@ -13,6 +13,8 @@ from lsp_server.prompt.repetition import loop_unit, repeated_lines
         (["first()", "second()"], ["first()", "second()"], 2),
         (["}"], ["}"], 0),  # closing brackets do repeat
         ([], ["},", "},", "},"], 0),
+        ([], ["KEY_1 = 1", "KEY_2 = 2", "KEY_3 = 3"], 1),  # counting is not completing
+        (["KEY_1 = 1", "KEY_2 = 2"], ["KEY_3 = 3"], 0),
     ],
 )
 def test_lines_said_again_are_counted(

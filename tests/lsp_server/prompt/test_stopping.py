@@ -1,26 +1,29 @@
+import random
 import time
 
 import pytest
 
-from lsp_server.prompt import StopRule
-from tests.lsp_server.prompt.corpus import Case, at_cursor, load_corpus
+from lsp_server.prompt import CompletionInput, StopRule
+from tests.lsp_server.prompt.corpus import Case, at_cursor, load_corpus, mangled
 
 ANSWERED = [case for case in load_corpus() if case.skip is None]
 
 
-def kept_in_pieces(case: Case, n_chars: int) -> tuple[str, bool]:
-    rule = StopRule(case.inp)
-    for start in range(0, len(case.raw), n_chars):
-        if rule.feed(case.raw[start : start + n_chars]):
+def kept_in_pieces(inp: CompletionInput, raw: str, n_chars: int) -> tuple[str, bool]:
+    rule = StopRule(inp)
+    for start in range(0, len(raw), n_chars):
+        if rule.feed(raw[start : start + n_chars]):
             break
     return rule.kept, rule.is_done
 
 
 @pytest.mark.parametrize("case", ANSWERED, ids=lambda case: case.name)
 def test_the_end_does_not_depend_on_the_pieces(case: Case) -> None:
-    whole = kept_in_pieces(case, max(1, len(case.raw)))
-    assert kept_in_pieces(case, 1) == whole
-    assert kept_in_pieces(case, 7) == whole
+    rng = random.Random(case.name)
+    for raw in [case.raw, *(mangled(case, rng) for _ in range(10))]:
+        whole = kept_in_pieces(case.inp, raw, max(1, len(raw)))
+        assert kept_in_pieces(case.inp, raw, 1) == whole, raw
+        assert kept_in_pieces(case.inp, raw, 7) == whole, raw
 
 
 @pytest.mark.parametrize(
@@ -60,7 +63,7 @@ def test_a_completion_ends_where_its_statement_or_block_ends(
 
 def test_a_completion_never_grows_without_end() -> None:
     rule = StopRule(at_cursor("def f():\n    ‸"))
-    assert rule.feed("".join(f"call_{i}(argument)\n    " for i in range(100)))
+    assert rule.feed("".join(f"call_{'abcdef'[i % 6] * i}(x)\n    " for i in range(100)))
     assert rule.is_cut_short
     assert rule.kept.count("\n") < 12
     rule = StopRule(at_cursor("data = [‸"))
