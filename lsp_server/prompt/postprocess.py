@@ -41,13 +41,13 @@ def postprocess(inp: CompletionInput, raw: str, is_complete: bool) -> str:
 
 def _trim(inp: CompletionInput, at: Situation, text: str, is_complete: bool) -> str:
     rule = StopRule(inp)
-    rule.feed(text)
-    if not rule.is_done and not is_complete:
-        text = _without_half_line(rule.kept)
-    else:
+    is_whole = rule.feed(text) or is_complete
+    if is_whole:
         rule.finish()
         text = rule.kept
-    if rule.is_cut_short or not is_complete:
+    else:
+        text = _without_half_line(text)
+    if rule.is_cut_short or not is_whole:
         text = _without_open_end(at, text)
     text = _without_text_after(at, text)
     text = _without_announcements(at, text)
