@@ -141,8 +141,8 @@ class Situation:
         if not self.line_before or not self.lines_above:
             return False
         above = self.lines_above[-1]
-        n_deeper = self.indent_of(self.indent_unit) if self.opens_block(above) else 0
-        return self.indent_of(self.line_before) >= self.indent_of(above) + n_deeper
+        is_deeper = self.indent_of(self.line_before) > self.indent_of(above)
+        return is_deeper or not self.opens_block(above)
 
     def code_of(self, line: str) -> str:
         """Take the comment and blanks off a line's end."""
