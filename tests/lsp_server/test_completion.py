@@ -43,7 +43,6 @@ async def test_the_options_reach_the_engine() -> None:
     names = ("max_tokens", "sampling", "deadline_ms", "document", "priority")
     assert [getattr(request, n) for n in names] == [getattr(options, n) for n in names]
     assert [part.text for part in request.prompt if not part.is_special] == ["    ", ""]
-    assert any(part.heal for part in request.prompt)
 
 
 async def test_where_nothing_fits_the_model_is_not_asked() -> None:
