@@ -72,7 +72,7 @@ class ChildLink:
         command = [sys.executable, "-P", "-m", "engine.host", "--engine", self._engine]
         try:
             self._process = await asyncio.create_subprocess_exec(
-                *command, stdin=pipe, stdout=pipe, stderr=pipe, env=_child_environment()
+                *command, stdin=pipe, stdout=pipe, stderr=pipe, env=child_environment()
             )
         except OSError as error:
             raise EngineDiedError(f"could not start {sys.executable}: {error}") from error
@@ -139,7 +139,7 @@ class ChildLink:
         return f"{end}: {self._last_lines[-1][:200]}" if self._last_lines else end
 
 
-def _child_environment() -> dict[str, str]:
+def child_environment() -> dict[str, str]:
     """Our environment, with our `sys.path` as the child's, wherever this package came from."""
     ours = str(Path(__file__).resolve().parent.parent)
     entries = [os.path.abspath(entry) for entry in sys.path if entry]

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from engine import catalogue
 from engine.errors import EngineError, ModelNotFoundError, RequestError
+from engine.links import child_environment
 from lsp_server.cli_models import fetch
 from lsp_server.cli_options import Commands, add_model_options
 from lsp_server.framing import frame
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
 def find_cases(folder: Path) -> list[tuple[Path, str, str]]:
     """Files with a cursor mark: (path, text before it, text after it). Raises RequestError."""
     cases: list[tuple[Path, str, str]] = []
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix != ".md"):
         before, mark, after = path.read_text("utf-8", errors="replace").partition(MARK)
         if mark:
             cases.append((path, before, after))
@@ -61,7 +62,7 @@ def find_cases(folder: Path) -> list[tuple[Path, str, str]]:
 
 
 async def _demonstrate(args: argparse.Namespace, cases: list[tuple[Path, str, str]]) -> int:
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     n_offered = 0
     async with _server(args) as server:
         await server.request(
@@ -168,7 +169,7 @@ class _Server:
 
 @asynccontextmanager
 async def _server(args: argparse.Namespace) -> AsyncIterator[_Server]:
-    command = [sys.executable, "-m", "lsp_server", "serve", "--model", args.model]
+    command = [sys.executable, "-P", "-m", "lsp_server", "serve", "--model", args.model]
     for option, value in (
         ("--models-dir", args.models_dir),
         ("--threads", args.threads),
@@ -176,7 +177,10 @@ async def _server(args: argparse.Namespace) -> AsyncIterator[_Server]:
     ):
         command += [option, str(value)] if value is not None else []
     process = await asyncio.create_subprocess_exec(
-        *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        *command,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        env=child_environment(),
     )
     server = _Server(process)
     reading = asyncio.create_task(server.read())
