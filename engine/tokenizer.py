@@ -21,7 +21,7 @@ from engine.gguf.reader import GgufFile
 
 
 @dataclass(frozen=True)
-class _PreTokenizer:
+class PreTokenizer:
     """How text is cut into words before merging: each pattern cuts what the ones before left.
 
     With `keeps_whole_words` a word that is itself a token is not built from merges.
@@ -37,10 +37,10 @@ _CONTRACTIONS = r"'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD]"
 _LETTERS = r"[^\r\n\p{L}\p{N}]?\p{L}+"
 _SYMBOLS_AND_SPACES = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
-_GPT2 = _PreTokenizer((_GPT2_WORDS,))
-_SINGLE_DIGITS = _PreTokenizer((r"\p{N}", _GPT2_WORDS))
-_QWEN2 = _PreTokenizer((rf"{_CONTRACTIONS}|{_LETTERS}|\p{{N}}|{_SYMBOLS_AND_SPACES}",))
-_LLAMA3 = _PreTokenizer(
+_GPT2 = PreTokenizer((_GPT2_WORDS,))
+_SINGLE_DIGITS = PreTokenizer((r"\p{N}", _GPT2_WORDS))
+_QWEN2 = PreTokenizer((rf"{_CONTRACTIONS}|{_LETTERS}|\p{{N}}|{_SYMBOLS_AND_SPACES}",))
+_LLAMA3 = PreTokenizer(
     (rf"{_CONTRACTIONS}|{_LETTERS}|\p{{N}}{{1,3}}|{_SYMBOLS_AND_SPACES}",),
     keeps_whole_words=True,
     adds_bos=True,
@@ -48,7 +48,7 @@ _LLAMA3 = _PreTokenizer(
 
 # By the name in `tokenizer.ggml.pre`; each is compared with llama.cpp by
 # benchmarks/references/tokenizer_reference.py.
-_PRE_TOKENIZERS: Mapping[str, _PreTokenizer] = {
+PRE_TOKENIZERS: Mapping[str, PreTokenizer] = {
     "command-r": _SINGLE_DIGITS,
     "deepseek-r1-qwen": _QWEN2,
     "gpt-2": _GPT2,
@@ -223,14 +223,14 @@ def _cut_out(part: str | int, literal: str, token: int) -> list[str | int]:
     return between[:-1]
 
 
-def _find_pre_tokenizer(file: GgufFile) -> _PreTokenizer:
+def _find_pre_tokenizer(file: GgufFile) -> PreTokenizer:
     model = file.require("tokenizer.ggml.model", str)
     if model != "gpt2":
         raise UnsupportedModelError("tokenizer model", model, ("gpt2",))
     name = file.optional("tokenizer.ggml.pre", str) or "default"
-    if name not in _PRE_TOKENIZERS:
-        raise UnsupportedModelError("pre-tokenizer", name, tuple(_PRE_TOKENIZERS))
-    return _PRE_TOKENIZERS[name]
+    if name not in PRE_TOKENIZERS:
+        raise UnsupportedModelError("pre-tokenizer", name, tuple(PRE_TOKENIZERS))
+    return PRE_TOKENIZERS[name]
 
 
 def _token_kinds(file: GgufFile, n_vocab: int) -> npt.NDArray[np.int64]:
@@ -257,7 +257,7 @@ def _special_id(file: GgufFile, name: str, n_vocab: int) -> int | None:
 
 
 def _build_bpe(
-    file: GgufFile, ids: dict[str, int], pre_tokenizer: _PreTokenizer
+    file: GgufFile, ids: dict[str, int], pre_tokenizer: PreTokenizer
 ) -> tokenizers.Tokenizer:
     merges: list[tuple[str, str]] = []
     for merge in file.require_list("tokenizer.ggml.merges", str):

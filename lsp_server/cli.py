@@ -7,6 +7,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 
 from engine.errors import EngineError
 from lsp_server import cli_bench, cli_complete, cli_demo, cli_doctor, cli_models, cli_serve
@@ -35,13 +36,13 @@ def build_parser() -> argparse.ArgumentParser:
         description="A language server that carries its own LLM engine.",
         epilog="Start with: flash-lsp demo",
     )
-    parser.set_defaults(run=lambda _: _show_help(parser))
+    parser.set_defaults(run=partial(_show_help, parser))
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for command in _COMMANDS:
         command.add_parser(commands)
     return parser
 
 
-def _show_help(parser: argparse.ArgumentParser) -> int:
+def _show_help(parser: argparse.ArgumentParser, _: argparse.Namespace) -> int:
     parser.print_help(sys.stderr)
     return 2

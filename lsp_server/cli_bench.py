@@ -22,7 +22,7 @@ from engine.engine import Engine
 from engine.gguf.reader import GgufFile
 from lsp_server.cli_bench_machine import OtherUse, cpu_name, read_bytes_per_s
 from lsp_server.cli_bench_peer import LlamaCpp, PeerError, find_python
-from lsp_server.cli_options import add_model_options, engine_config, positive
+from lsp_server.cli_options import Commands, add_model_options, engine_config, positive
 
 BASELINE = "llama.cpp"
 DECODE_PROMPT_TOKENS, DECODE_TOKENS = 256, 64
@@ -48,7 +48,7 @@ class Speeds:
     peer: list[float] = field(default_factory=list[float])
 
 
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_parser(commands: Commands) -> None:
     parser = commands.add_parser(
         "bench",
         help="measure speed next to llama.cpp",

@@ -3,11 +3,11 @@
 import argparse
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from rich.console import Console
@@ -116,10 +116,10 @@ def _show(
 
 
 def _summary(stats: dict[str, Any]) -> str:
-    engine = stats.get("engine") or {}
-    n_steps, decode_ms = engine.get("nTokens", 0), engine.get("decodeMs", 0.0)
-    n_read = engine.get("nPromptTokens", 0) - engine.get("nCachedTokens", 0)
-    prefill_ms = engine.get("prefillMs", 0.0)
+    engine = cast("dict[str, float]", stats["engine"])
+    n_steps, decode_ms = engine["nTokens"], engine["decodeMs"]
+    n_read = engine["nPromptTokens"] - engine["nCachedTokens"]
+    prefill_ms = engine["prefillMs"]
     speed = f"{1000 * n_steps / decode_ms:.0f} tok/s" if decode_ms else "no tokens"
     reading = f"{1000 * n_read / prefill_ms:.0f} tok/s" if prefill_ms else "no prompt"
     return f"read {n_read} prompt tokens at {reading}, wrote {n_steps} at {speed}"
@@ -168,7 +168,7 @@ class _Server:
 
 
 @asynccontextmanager
-async def _server(args: argparse.Namespace) -> AsyncIterator[_Server]:
+async def _server(args: argparse.Namespace) -> AsyncGenerator[_Server]:
     command = [sys.executable, "-P", "-m", "lsp_server", "serve", "--model", args.model]
     for option, value in (
         ("--models-dir", args.models_dir),

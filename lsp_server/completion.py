@@ -1,9 +1,11 @@
 """One completion, from the text around a cursor to what is offered there. Knows no editor."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 
+from engine import catalogue
 from engine.client import AsyncEngine
 from engine.config import SamplingConfig
 from engine.request import FinishReason, GenerateRequest, GenerateResult, ModelInfo
@@ -65,6 +67,12 @@ def _until(rule: StopRule) -> Callable[[str], bool]:
 
 
 def prompt_form(info: ModelInfo) -> str:
-    """The first prompt form whose special tokens are all in the model's vocabulary."""
-    known = set(info.special_tokens)
-    return next(name for name, form in FORMS.items() if known.issuperset(form.special_tokens))
+    """The form that was measured to suit the model, or the first one its vocabulary allows."""
+    vocabulary = set(info.special_tokens)
+    possible = [n for n, form in FORMS.items() if vocabulary.issuperset(form.special_tokens)]
+    file_name = Path(info.path).name
+    for entry in catalogue.entries():
+        is_this = entry.name == info.name or entry.file_name == file_name
+        if is_this and entry.prompt_form in possible:
+            return entry.prompt_form
+    return possible[0]

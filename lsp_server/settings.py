@@ -12,6 +12,7 @@ from typing import Annotated, Any, cast
 import msgspec
 from msgspec import Meta
 
+from engine.catalogue import DEFAULT_MODEL
 from engine.config import EngineConfig, SamplingConfig
 
 SECTION = "flashLsp"
@@ -30,7 +31,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
             description="Name of a known model, or the path of a GGUF file.",
             extra_json_schema=_MACHINE,
         ),
-    ] = "qwen2.5-coder-0.5b"
+    ] = DEFAULT_MODEL
     models_dir: Annotated[
         str | None,
         Meta(

@@ -86,7 +86,8 @@ def _fim_psm(prefix: str, suffix: str) -> tuple[PromptPart, ...]:
 
 
 def _prefix(prefix: str, suffix: str) -> tuple[PromptPart, ...]:
-    return (PromptPart(prefix, heal=True),)
+    # A model needs at least one token to begin from.
+    return (PromptPart(prefix or "\n", heal=bool(prefix)),)
 
 
 # The form a model knows with the most to go by comes first.

@@ -158,6 +158,9 @@ _CSS = Language(
     jump=re.compile(r"(?!)"),
 )
 
+# A language this table lacks: nothing is known to be a comment, and ' may be an apostrophe.
+_OTHER = Language(quotes=('"',), opener=re.compile(r"[{(\[:]$|=>$"))
+
 _FAMILIES: tuple[tuple[Language, str], ...] = (
     (_C_FAMILY, "c cpp cuda-cpp objective-c objective-cpp java csharp kotlin scala dart php"),
     (_C_FAMILY, "swift groovy zig proto3 proto solidity glsl hlsl"),
@@ -201,8 +204,8 @@ _BY_SUFFIX = {
 
 
 def language_of(language_id: str, path: str) -> Language:
-    """Choose by the editor's language id, else by the file's suffix, else the C family's rules."""
+    """Choose by the editor's language id, else by the file's suffix, else assume little."""
     if (family := _BY_LANGUAGE_ID.get(language_id.lower())) is not None:
         return family
     suffix = path.rpartition(".")[2].lower() if "." in path else ""
-    return _BY_SUFFIX.get(suffix, _C_FAMILY)
+    return _BY_SUFFIX.get(suffix, _OTHER)

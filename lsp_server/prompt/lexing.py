@@ -45,6 +45,11 @@ class Lexer:
         # Where ' opens no string (Rust), a bracket right after it is a character literal.
         self._literal_quote = ("'",) if "'" not in language.quotes else ()
 
+    @property
+    def is_in_text(self) -> bool:
+        """Tell whether a string or comment is being read."""
+        return self.string is not None or self.comment is not None
+
     def copy_state_of(self, other: "Lexer") -> None:
         """Start inside the string or comment that `other` is inside of, with no brackets."""
         self.string, self.comment = other.string, other.comment

@@ -6,7 +6,6 @@ shown is shown unchanged if it is judged again.
 
 import re
 
-from lsp_server.prompt.languages import Language
 from lsp_server.prompt.lexing import Lexer
 from lsp_server.prompt.situation import CompletionInput, Situation, eol_of, to_line_feeds
 from lsp_server.prompt.stopping import StopRule
@@ -28,7 +27,7 @@ def postprocess(inp: CompletionInput, raw: str, is_complete: bool) -> str:
     `is_complete` False says that generation was cut off: its half last line is not shown.
     """
     at = inp.situation
-    text = _without_chat(to_line_feeds(raw), at.language)
+    text = _without_chat(at, to_line_feeds(raw))
     text = _with_indentation_of(at, text)
     text = _without_echo(at, text)
     while True:
@@ -55,13 +54,13 @@ def _trim(inp: CompletionInput, at: Situation, text: str, is_complete: bool) -> 
     return "" if not text.strip() or _is_text_below(at, text) else text
 
 
-def _without_chat(text: str, language: Language) -> str:
-    """Drop what is no code: names of special tokens, broken characters, an answer in prose."""
+def _without_chat(at: Situation, text: str) -> str:
+    """Drop what is no text of a file: special tokens, broken characters, prose instead of code."""
     text = text.partition(_REPLACEMENT)[0]
     if (special := _SPECIAL_TOKEN.search(text)) is not None:
         text = text[: special.start()]
-    is_chat = not language.is_prose and _CHATTER.match(text) is not None
-    return "" if is_chat else text
+    is_code_expected = at.is_blank_line and at.language.has_brackets and not at.lexer.is_in_text
+    return "" if is_code_expected and _CHATTER.match(text) is not None else text
 
 
 def _with_indentation_of(at: Situation, text: str) -> str:
@@ -150,7 +149,7 @@ def _exposes_opener(at: Situation, text: str, n_chars: int) -> bool:
 
 def _without_announcements(at: Situation, text: str) -> str:
     """Drop comments at the end: they announce code that was not kept, or none at all."""
-    if _is_bracket_break(at, text) or at.lexer.comment is not None:
+    if _is_bracket_break(at, text) or at.lexer.is_in_text:
         return text
     lines = text.split("\n")
     while len(lines) > 1 and (not lines[-1].strip() or at.is_comment(lines[-1])):

@@ -7,8 +7,8 @@ from functools import cached_property
 from lsp_server.prompt.languages import Language, language_of
 from lsp_server.prompt.lexing import OPENER_OF, Lexer, missing_closers
 
-# How far from the cursor brackets are counted; strings are only told
-# from code when reading began in code.
+# How far from the cursor brackets are counted. Before it that is generous, since strings are told
+# from code only where reading began in code.
 _SCAN_CHARS_BEFORE = 65_536
 _SCAN_CHARS_AFTER = 16_384
 # Columns of a tab when the file itself gives no unit.
@@ -46,8 +46,9 @@ def eol_of(inp: CompletionInput) -> str:
 class Situation:
     """What surrounds the cursor, read once per request. All its text has "\\n" line ends.
 
-    `missing` counts closing brackets the completion itself may have to write, because the text
-    after the cursor does not have them.
+    `lexer` has read all before the cursor. `missing` counts closing brackets the completion itself
+    may have to write, because the text after the cursor does not have them;
+    `is_string_closed_after` says that the string the cursor is in ends after it.
     """
 
     def __init__(self, inp: CompletionInput) -> None:
@@ -66,7 +67,7 @@ class Situation:
         rest.read(self.line_after)
         self.is_string_closed_after = rest.has_left_string
         rest.read(after[len(self.line_after) :])
-        if self.lexer.string in self.language.long_quotes:
+        if self.lexer.string in self.language.long_quotes:  # others end with their line
             self.is_string_closed_after = rest.has_left_string
         self.missing: Counter[str] = missing_closers(
             self.lexer.open_brackets,

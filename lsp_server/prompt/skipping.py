@@ -33,7 +33,7 @@ def skip_reason(inp: CompletionInput) -> str | None:
 
 def _is_statement_ended(at: Situation) -> bool:
     """Tell whether the line before the cursor ends with a terminator such as ";"."""
-    if at.lexer.string is not None or at.lexer.comment is not None:
+    if at.lexer.is_in_text:
         return False
     is_in_header = at.lexer.open_brackets[-1:] == ["("]  # for (;;)
     ends = at.line_before.rstrip().endswith(at.language.terminators or ("\0",))

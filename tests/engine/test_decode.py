@@ -1,12 +1,11 @@
 """The decoding loop: limits, stop strings, healing and UTF-8, over a scripted model."""
 
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from engine.config import SamplingConfig
-from engine.decode import DecodeLimits, Decoded, HealingConstraint, StopFilter, decode
+from engine.decode import Decoded, DecodeLimits, HealingConstraint, StopFilter, decode
 from engine.request import FinishReason
 from engine.sampling import Sampler
 from engine.session import StepCancelled, Verified

@@ -1,5 +1,3 @@
-from typing import Any
-
 import pytest
 from msgspec.structs import replace
 
@@ -10,6 +8,7 @@ from lsp_server.completion import CompletionOptions, complete, prompt_form
 from lsp_server.prompt import CompletionInput
 from tests.lsp_server.scripted_engine import INFO, ScriptedEngine
 
+FIM = ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")
 AT = CompletionInput(prefix="def add(a, b):\n    ", suffix="\n", language_id="python", path="a.py")
 
 
@@ -68,12 +67,17 @@ async def test_an_engine_that_failed_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("special_tokens", "form"),
+    ("name", "path", "special_tokens", "form"),
     [
-        (("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", "<|im_end|>"), "fim_psm"),
-        (("<|fim_prefix|>",), "prefix"),
-        ((), "prefix"),
+        ("mine", "/m/mine.gguf", (*FIM, "<|im_end|>"), "fim_psm"),
+        ("mine", "/m/mine.gguf", ("<|fim_prefix|>",), "prefix"),
+        ("mine", "/m/mine.gguf", (), "prefix"),
+        ("smollm2-135m", "/m/x.gguf", FIM, "prefix"),  # what the catalogue measured wins
+        ("/m/smollm2-135m.gguf", "/m/smollm2-135m.gguf", FIM, "prefix"),
+        ("qwen2.5-coder-0.5b", "/m/x.gguf", (), "prefix"),  # unless the tokens are missing
     ],
 )
-def test_the_vocabulary_decides_the_prompt_form(special_tokens: Any, form: str) -> None:
-    assert prompt_form(replace(INFO, special_tokens=special_tokens)) == form
+def test_a_model_gets_the_best_form_it_knows(
+    name: str, path: str, special_tokens: tuple[str, ...], form: str
+) -> None:
+    assert prompt_form(replace(INFO, name=name, path=path, special_tokens=special_tokens)) == form

@@ -66,3 +66,8 @@ def test_the_window_stays_where_it_is_while_a_line_is_typed() -> None:
 def test_an_unknown_form_is_refused_with_those_there_are() -> None:
     with pytest.raises(RequestError, match="unknown prompt form 'chat'; known: fim_psm"):
         build_prompt(DOCUMENT, "chat", 100, 100)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_no_prompt_is_without_text(form: str) -> None:
+    assert text_of(form, CompletionInput("", "import os\n"), 100, 100)

@@ -10,7 +10,7 @@ from lsp_server.prompt.languages import language_of
         ("Python", "", "python"),
         ("unknown", "x.tsx", "typescript"),
         ("", "notes.md", "markdown"),
-        ("", "no-suffix", "c"),
+        ("", "no-suffix", "no-such-language"),
         ("javascript", "x.py", "typescript"),
     ],
 )

@@ -2,7 +2,7 @@ import pytest
 
 from lsp_server.prompt.languages import language_of
 from lsp_server.prompt.lexing import Lexer, missing_closers
-from tests.lsp_server.prompt.corpus import load_corpus
+from tests.lsp_server.prompt.corpus import Case, load_corpus
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_only_brackets_of_the_code_count(
 
 
 @pytest.mark.parametrize("case", load_corpus(), ids=lambda case: case.name)
-def test_reading_at_once_is_reading_char_by_char(case) -> None:
+def test_reading_at_once_is_reading_char_by_char(case: Case) -> None:
     text = case.inp.prefix + case.raw + case.inp.suffix
     at_once, stepped = (Lexer(language_of(case.inp.language_id, "")) for _ in range(2))
     at_once.read(text)

@@ -84,6 +84,19 @@ def test_what_leads_nowhere_is_not_shown(raw: str, shown: str) -> None:
     assert postprocess(inp, raw, is_complete=not raw.endswith("    d")) == shown
 
 
+@pytest.mark.parametrize(
+    ("document", "language"),
+    [
+        ('def f():\n    """\n    ‸\n    """\n', "python"),
+        ("description: ‸\n", "yaml"),
+        ("<p>\n  ‸\n</p>\n", "html"),
+    ],
+)
+def test_prose_is_no_chat_where_prose_belongs(document: str, language: str) -> None:
+    raw = "This function adds two numbers."
+    assert postprocess(at_cursor(document, language), raw, True) == raw
+
+
 def test_one_line_is_shown_when_one_line_is_asked_for() -> None:
     inp = at_cursor("def f(x):\n    ‸\n", multiline=False)
     assert postprocess(inp, "y = x\n    return y\n", True) == "y = x"
