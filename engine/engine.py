@@ -149,13 +149,13 @@ class Engine:
             stop=request.stop,
             deadline=None if request.deadline_ms is None else started + request.deadline_ms / 1000,
         )
-        self._model.set_cancelled(False)
         forget = cancel.on_cancel(lambda: self._model.set_cancelled(True))
         session = self.session()
         try:
             return self._run(session, prompt, sampler, limits, timings, started, on_text)
         finally:
             forget()  # from here on a late cancel cannot reach the next request
+            self._model.set_cancelled(False)
             session.release()
 
     def close(self) -> None:
