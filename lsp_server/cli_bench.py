@@ -204,17 +204,19 @@ def row(measurement: Measurement, speeds: Speeds, model: str) -> dict[str, Any]:
 def show(report: dict[str, Any]) -> None:
     """The report as a table, and what a reader must know to trust it."""
     machine, rows = report["machine"], report["rows"]
-    console = Console(highlight=False)
-    table = Table(title=f"{machine['cpu']} · {machine['threads']} threads · {machine['backend']}")
-    for name in ("", "model", "flash-lsp tok/s", "llama.cpp tok/s", "ratio"):
-        table.add_column(name, justify="left" if name in ("", "model") else "right")
+    console = Console(highlight=False, soft_wrap=True)
+    model = Path(rows[0]["model"]).name
+    console.print(
+        f"{model} · {machine['threads']} threads · {machine['backend']} · {machine['cpu']}"
+    )
+    table = Table("", "flash-lsp tok/s", "llama.cpp tok/s", "ratio")
     for entry in rows:
         ours = _spread(entry["value"], entry["min"], entry["max"])
         peer, ratio = "-", "-"
         if entry["baseline"] is not None:
             peer = _spread(entry["baseline_value"], entry["baseline_min"], entry["baseline_max"])
             ratio = f"{entry['ratio']:.2f}"
-        table.add_row(entry["name"], entry["model"], ours, peer, ratio)
+        table.add_row(entry["name"], ours, peer, ratio)
     console.print(table)
     console.print(f"Medians of {rows[0]['runs']} runs taken by turns; (least - most).")
     for line in _remarks(machine, rows):
@@ -224,11 +226,10 @@ def show(report: dict[str, Any]) -> None:
 def _remarks(machine: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
     lines: list[str] = []
     read, per_token = machine["read_gb_per_s"], machine["weight_gb_per_token"]
-    decode = [entry["value"] for entry in rows if entry["name"] == "decode"]
-    if decode:
+    for speed in [entry["value"] for entry in rows if entry["name"] == "decode"]:
         lines.append(
-            f"NumPy reads memory at {read:.1f} GB/s, which allows {read / per_token:.0f} tok/s "
-            f"if each token reads all weights once; decode is at {decode[0] * per_token / read:.0%}."
+            f"NumPy reads memory at {read:.1f} GB/s: at most {read / per_token:.0f} tok/s when "
+            f"each token reads all weights; decode reaches {speed * per_token / read:.0%} of that."
         )
     if machine["baseline_version"] is None:
         lines.append(

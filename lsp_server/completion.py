@@ -8,6 +8,7 @@ import msgspec
 from engine import catalogue
 from engine.client import AsyncEngine
 from engine.config import SamplingConfig
+from engine.errors import ContextOverflowError
 from engine.request import FinishReason, GenerateRequest, GenerateResult, ModelInfo
 from lsp_server.prompt import (
     FORMS,
@@ -17,6 +18,8 @@ from lsp_server.prompt import (
     postprocess,
     skip_reason,
 )
+
+_LEAST_PREFIX_CHARS = 64
 
 
 class CompletionOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,20 +49,34 @@ async def complete(
     """Ask the engine for what belongs at the cursor. Raises EngineError."""
     if (reason := skip_reason(inp)) is not None:
         return Completion(text="", skipped_reason=reason)
-    form = prompt_form(await engine.ready())
-    prompt = build_prompt(inp, form, options.max_prefix_chars, options.max_suffix_chars)
-    request = GenerateRequest(
-        prompt=prompt.parts,
-        stop=prompt.stop,
-        max_tokens=options.max_tokens,
-        sampling=options.sampling,
-        deadline_ms=options.deadline_ms,
-        document=options.document,
-        priority=options.priority,
-    )
-    result = await engine.generate(request, _until(StopRule(inp)))
+    result = await _generate(engine, inp, options)
     text = postprocess(inp, result.text, result.finish_reason is FinishReason.STOP)
     return Completion(text=text, skipped_reason=None if text else "no-use", result=result)
+
+
+async def _generate(
+    engine: AsyncEngine, inp: CompletionInput, options: CompletionOptions
+) -> GenerateResult:
+    """Generate, with half the text around the cursor whenever it is too much for the context."""
+    form = prompt_form(await engine.ready())
+    n_prefix_chars, n_suffix_chars = options.max_prefix_chars, options.max_suffix_chars
+    while True:
+        prompt = build_prompt(inp, form, n_prefix_chars, n_suffix_chars)
+        request = GenerateRequest(
+            prompt=prompt.parts,
+            stop=prompt.stop,
+            max_tokens=options.max_tokens,
+            sampling=options.sampling,
+            deadline_ms=options.deadline_ms,
+            document=options.document,
+            priority=options.priority,
+        )
+        try:
+            return await engine.generate(request, _until(StopRule(inp)))
+        except ContextOverflowError:
+            if n_prefix_chars <= _LEAST_PREFIX_CHARS:
+                raise
+            n_prefix_chars, n_suffix_chars = n_prefix_chars // 2, n_suffix_chars // 2
 
 
 def _until(rule: StopRule) -> Callable[[str], bool]:

@@ -10,7 +10,7 @@ from lsprotocol import converters, types
 from engine.client import EngineState, EngineStatus
 from engine.errors import EngineError
 from engine.request import EngineStats, ModelInfo
-from lsp_server.documents import UnknownDocumentError
+from lsp_server.documents import OutsideTextError, UnknownDocumentError
 from lsp_server.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS, REQUEST_FAILED, RpcError
 from lsp_server.protocol import CopilotStatus, FlashModel, FlashStatus, Position, Range
 
@@ -62,7 +62,7 @@ def to_rpc_error(method: str, error: BaseException) -> RpcError:
         return error
     if isinstance(error, EngineError):
         return RpcError(REQUEST_FAILED, str(error))
-    if isinstance(error, UnknownDocumentError):
+    if isinstance(error, UnknownDocumentError | OutsideTextError):
         return RpcError(INVALID_PARAMS, str(error))
     log.error("'%s' failed", method, exc_info=error)
     return RpcError(INTERNAL_ERROR, f"internal error in '{method}' ({type(error).__name__})")

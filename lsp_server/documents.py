@@ -32,6 +32,17 @@ class UnknownDocumentError(Exception):
         self.uri = uri
 
 
+class OutsideTextError(Exception):
+    """A position names a line the document does not have."""
+
+    def __init__(self, line: int, n_lines: int) -> None:
+        super().__init__(
+            f"line {line} is outside the document, whose lines are 0 to {n_lines - 1}; "
+            "send the changes that made it longer first"
+        )
+        self.line, self.n_lines = line, n_lines
+
+
 class Place(msgspec.Struct, frozen=True, order=True):
     """A line and a column in it, both from zero; columns count characters (code points)."""
 
@@ -87,6 +98,12 @@ class Document:
             return Place(last, len(self._lines[last]))
         content = self.line(position.line)
         return Place(position.line, _column(content, position.character, self._encoding))
+
+    def place_inside(self, position: Position) -> Place:
+        """Find a position whose line must exist. Raises OutsideTextError."""
+        if position.line >= len(self._lines):
+            raise OutsideTextError(position.line, len(self._lines))
+        return self.place(position)
 
     def position(self, place: Place) -> Position:
         """Name a place as the client does."""

@@ -36,7 +36,9 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def suggest(ls: "FlashServer", query: Query) -> str:
-    """The text to offer at the query's position, "" for none. Raises EngineError.
+    """The text to offer at the query's position, "" for none.
+
+    Raises EngineError, and OutsideTextError for a line the document does not have.
 
     Why nothing is offered is counted in the activity and logged, never shown.
     """
@@ -63,6 +65,7 @@ async def suggest(ls: "FlashServer", query: Query) -> str:
 async def _attempt(ls: "FlashServer", query: Query) -> Completion:
     document = ls.documents[query.document.uri]
     version = document.version
+    document.place_inside(query.position)
     reason = _reason_against(ls, document, query)
     if reason is not None:
         return Completion(text="", skipped_reason=reason)

@@ -1,9 +1,12 @@
+from collections.abc import Callable
+
 import pytest
 from msgspec.structs import replace
 
 from engine.client import EngineState
 from engine.config import EngineConfig, SamplingConfig
-from engine.errors import EngineDiedError
+from engine.errors import ContextOverflowError, EngineDiedError
+from engine.request import GenerateRequest, GenerateResult
 from lsp_server.completion import CompletionOptions, complete, prompt_form
 from lsp_server.prompt import CompletionInput
 from tests.lsp_server.scripted_engine import INFO, ScriptedEngine
@@ -56,6 +59,31 @@ async def test_text_of_no_use_is_not_offered() -> None:
     done = await complete(ready_engine("   \n"), AT, CompletionOptions())
     assert (done.text, done.skipped_reason) == ("", "no-use")
     assert done.result is not None
+
+
+class SmallContext(ScriptedEngine):
+    """Takes prompts of so many characters, as an engine takes so many tokens."""
+
+    limit = 300
+
+    async def generate(
+        self, request: GenerateRequest, on_text: Callable[[str], bool] | None = None
+    ) -> GenerateResult:
+        n_chars = sum(len(part.text) for part in request.prompt)
+        if n_chars > self.limit:
+            raise ContextOverflowError(n_chars, self.limit)
+        return await super().generate(request, on_text)
+
+
+async def test_a_prompt_too_long_for_the_context_is_halved_until_it_fits() -> None:
+    engine = SmallContext(EngineConfig(model="any"))
+    engine.enter(EngineState.READY)
+    at = CompletionInput("x = 1\n" * 400 + AT.prefix, "y = 2\n" * 400, "python", "a.py")
+    assert (await complete(engine, at, CompletionOptions())).text == "return a + b"
+    assert len(engine.requests) == 1
+    engine.limit = 10
+    with pytest.raises(ContextOverflowError):
+        await complete(engine, at, CompletionOptions())
 
 
 async def test_an_engine_that_failed_is_an_error() -> None:

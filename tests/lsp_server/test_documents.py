@@ -8,6 +8,7 @@ import pytest
 from lsp_server.documents import (
     Document,
     DocumentStore,
+    OutsideTextError,
     Place,
     PositionEncoding,
     UnknownDocumentError,
@@ -149,6 +150,13 @@ def test_characters_are_counted_in_the_negotiated_encoding(
 
 def test_a_position_past_the_last_line_is_the_end_of_the_text() -> None:
     assert document("ab\ncd").place(Position(2**31 - 1, 0)) == Place(1, 2)
+
+
+def test_a_line_that_must_exist_is_missed_by_name() -> None:
+    opened = document("ab\ncd")
+    assert opened.place_inside(Position(1, 99)) == Place(1, 2)
+    with pytest.raises(OutsideTextError, match="line 2 .* 0 to 1"):
+        opened.place_inside(Position(2, 0))
 
 
 def test_a_range_with_its_ends_exchanged_names_the_same_text() -> None:

@@ -203,8 +203,8 @@ async def test_a_bug_of_ours_is_an_internal_error_without_paths(
 @pytest.mark.parametrize(
     ("text", "line", "character"),
     [
-        ("x = \n", 2**31 - 1, 2**31 - 1),
-        ("x = \n", 10**30, 10**30),
+        ("x = \n", 0, 2**31 - 1),
+        ("x = \n", 0, 10**30),
         ("y" * 3_000_000, 0, 1_500_000),
         ("😀" * 1_000_000 + " = ", 0, 2**31 - 1),
         ("x = 1\n" * 200_000 + "y = ", 200_000, 4),
@@ -222,6 +222,16 @@ async def test_odd_documents_and_positions_are_answered(
     assert len(result["items"]) <= 1
     for request in session.engine.requests:
         assert sum(len(part.text) for part in request.prompt) < 5000
+
+
+@pytest.mark.parametrize("line", [2, 99, 2**31 - 1, 10**30])
+async def test_a_line_outside_the_text_is_a_clear_error(
+    session: Session, ask_inline: Ask, line: int
+) -> None:
+    session.editor.open("x = \n")
+    with pytest.raises(ReplyError, match=f"line {line} .* 0 to 1") as refused:
+        await ask_inline(line, 0)
+    assert refused.value.code == -32602
 
 
 async def test_an_unknown_document_gets_nothing_and_a_reason_in_the_log(
