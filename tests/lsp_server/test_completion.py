@@ -78,7 +78,7 @@ class SmallContext(ScriptedEngine):
 async def test_a_prompt_too_long_for_the_context_is_halved_until_it_fits() -> None:
     engine = SmallContext(EngineConfig(model="any"))
     engine.enter(EngineState.READY)
-    at = CompletionInput("x = 1\n" * 400 + AT.prefix, "y = 2\n" * 400, "python", "a.py")
+    at = CompletionInput("x = 1\n" * 400 + AT.prefix, "\n" + "y = 2\n" * 400, "python", "a.py")
     assert (await complete(engine, at, CompletionOptions())).text == "return a + b"
     assert len(engine.requests) == 1
     engine.limit = 10
