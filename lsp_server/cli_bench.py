@@ -204,7 +204,7 @@ def row(measurement: Measurement, speeds: Speeds, model: str) -> dict[str, Any]:
 def show(report: dict[str, Any]) -> None:
     """The report as a table, and what a reader must know to trust it."""
     machine, rows = report["machine"], report["rows"]
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
     model = Path(rows[0]["model"]).name
     console.print(
         f"{model} · {machine['threads']} threads · {machine['backend']} · {machine['cpu']}"
