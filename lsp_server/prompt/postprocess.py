@@ -45,7 +45,7 @@ def _trim(inp: CompletionInput, at: Situation, text: str, is_complete: bool) -> 
         rule.finish()
         text = rule.kept
     else:
-        text = _without_half_line(text)
+        text = _without_half_line(at, text)
     if rule.is_cut_short or not is_whole:
         text = _without_open_end(at, text)
     text = _without_text_after(at, text)
@@ -97,12 +97,16 @@ def _without_echo(at: Situation, text: str) -> str:
     return text
 
 
-def _without_half_line(text: str) -> str:
+def _without_half_line(at: Situation, text: str) -> str:
     """Drop the line that was being written; the only one is cut back to whole words instead."""
     whole, newline, _ = text.rpartition("\n")
     if newline and whole.strip():
         return whole
-    return _DANGLING.sub("", _HALF_WORD.sub("", text))
+    text = _DANGLING.sub("", _HALF_WORD.sub("", text))
+    string = _lexer_after(at, text).string
+    if string is not None and text.endswith(string):
+        text = _DANGLING.sub("", text.removesuffix(string))  # a string of which nothing is left
+    return text
 
 
 def _without_open_end(at: Situation, text: str) -> str:
@@ -119,10 +123,8 @@ def _without_open_end(at: Situation, text: str) -> str:
 
 
 def _is_whole(at: Situation, lines: list[str]) -> bool:
-    lexer = Lexer(at.language)
-    lexer.copy_state_of(at.lexer)
-    lexer.read("\n".join(lines))
-    return not lexer.open_brackets and bool(lines[-1].strip()) and not at.opens_block(lines[-1])
+    is_open = bool(_lexer_after(at, "\n".join(lines)).open_brackets)
+    return not is_open and bool(lines[-1].strip()) and not at.opens_block(lines[-1])
 
 
 def _without_text_after(at: Situation, text: str) -> str:
@@ -139,12 +141,18 @@ def _without_text_after(at: Situation, text: str) -> str:
 
 def _exposes_opener(at: Situation, text: str, n_chars: int) -> bool:
     """Tell whether the last characters close brackets that the text itself opens."""
-    lexer = Lexer(at.language)
-    lexer.copy_state_of(at.lexer)
-    lexer.read(text[:-n_chars])
+    lexer = _lexer_after(at, text[:-n_chars])
     n_open = len(lexer.open_brackets)
     lexer.read(text[-n_chars:])
     return len(lexer.open_brackets) < n_open
+
+
+def _lexer_after(at: Situation, text: str) -> Lexer:
+    """Read a completion from the state at the cursor."""
+    lexer = Lexer(at.language)
+    lexer.copy_state_of(at.lexer)
+    lexer.read(text)
+    return lexer
 
 
 def _without_announcements(at: Situation, text: str) -> str:

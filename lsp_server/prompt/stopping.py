@@ -51,6 +51,7 @@ class StopRule:
         self._base = self._at.indent_of(self._line) if self._wants_statement else None
         self._is_in_block = False
         self._has_left_scope = False
+        self._has_had_block = False
         self._last_indent = 0
         self._n_pending = min(self._at.n_opened_on_line, self._missing.total())
         self._line_depth = self._depth
@@ -166,7 +167,7 @@ class StopRule:
         if self._n_blank_lines > 0 and self._line_depth == 0:
             return False
         # At the top level one definition is enough.
-        return base > 0 or self._last_indent == 0 or is_closer or self._line_depth > 0
+        return base > 0 or not self._has_had_block or is_closer or self._line_depth > 0
 
     def _end_line(self, offset: int) -> None:
         if not self._line.strip():
@@ -188,6 +189,7 @@ class StopRule:
         self._content_end = offset
         is_complete = self._is_complete(self._line)
         self._last_indent = self._at.indent_of(self._line)
+        self._has_had_block = self._has_had_block or self._at.opens_block(self._line)
         limit = _MAX_PROSE_LINES if self._at.language.is_prose else _MAX_LINES
         if is_complete or self._is_single_line():
             self._end = offset

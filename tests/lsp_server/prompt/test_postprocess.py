@@ -97,6 +97,18 @@ def test_prose_is_no_chat_where_prose_belongs(document: str, language: str) -> N
     assert postprocess(at_cursor(document, language), raw, True) == raw
 
 
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [
+        ("['SIGINT', 'SIGTERM', 'SIGQ", "['SIGINT', 'SIGTERM'"),
+        ("first + second + thi", "first + second"),
+        ("first", ""),
+    ],
+)
+def test_an_only_half_line_ends_at_a_sensible_boundary(raw: str, shown: str) -> None:
+    assert postprocess(at_cursor("x = ‸\n"), raw, False) == shown
+
+
 def test_one_line_is_shown_when_one_line_is_asked_for() -> None:
     inp = at_cursor("def f(x):\n    ‸\n", multiline=False)
     assert postprocess(inp, "y = x\n    return y\n", True) == "y = x"

@@ -47,6 +47,7 @@ def test_the_end_does_not_depend_on_the_pieces(case: Case) -> None:
         ("def f():\n    ‸", "python", "for x in y:\n        a()\n\n        b()\n    c()\nd()",
          "for x in y:\n        a()\n\n        b()\n    c()"),
         ("‸\n", "python", "def f():\n    a()\nf()\n", "def f():\n    a()"),
+        ("‸\n", "c", "int f(void) {\n    return 1;\n}\nint g", "int f(void) {\n    return 1;\n}"),
         ("# Title\n\n‸", "markdown", "One line.\nTwo lines.\n\nMore", "One line.\nTwo lines."),
         # loops
         ("x = ‸", "python", "some_name and " * 4, "some_name "),
