@@ -15,6 +15,7 @@ import msgspec
 from engine.config import EngineConfig
 from engine.errors import EngineDiedError, EngineError
 from engine.frames import (
+    Accepted,
     Cancel,
     Done,
     ErrorInfo,
@@ -126,6 +127,11 @@ class _Generation:
     result: asyncio.Future[GenerateResult]
     on_text: Callable[[str], bool] | None
     is_text_enough: bool = False
+    is_accepted: bool = False
+
+
+class _NotDelivered(Exception):
+    """The engine died before it had the request: nobody noticed, so the next life gets it."""
 
 
 class _SupervisedEngine(AsyncEngine):
@@ -171,7 +177,16 @@ class _SupervisedEngine(AsyncEngine):
     async def generate(
         self, request: GenerateRequest, on_text: Callable[[str], bool] | None = None
     ) -> GenerateResult:
-        await self.ready()
+        while True:
+            await self.ready()
+            try:
+                return await self._attempt(request, on_text)
+            except _NotDelivered:
+                continue
+
+    async def _attempt(
+        self, request: GenerateRequest, on_text: Callable[[str], bool] | None
+    ) -> GenerateResult:
         id = next(self._ids)
         generation = _Generation(asyncio.get_running_loop().create_future(), on_text)
         self._generations[id] = generation
@@ -251,6 +266,9 @@ class _SupervisedEngine(AsyncEngine):
         """Tell everyone of a death; returns how long to wait before the next life, if any."""
         error = EngineDiedError(how)
         _log.error("%s", error)
+        for generation in self._generations.values():
+            if not generation.is_accepted:
+                _answer(generation.result, _NotDelivered())
         self._abandon_requests(error)
         pause_s = self._restarts.pause_s(time.monotonic(), was_loading=was_loading)
         if pause_s is None:
@@ -274,6 +292,9 @@ class _SupervisedEngine(AsyncEngine):
                 self._set_status(EngineState.READY, frame.info.name, fraction=1, info=frame.info)
             case LoadFailed():
                 self._fail(frame.error)
+            case Accepted():
+                if generation := self._generations.get(frame.id):
+                    generation.is_accepted = True
             case Text():
                 self._take_text(frame)
             case Done():

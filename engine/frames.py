@@ -80,7 +80,7 @@ class Load(msgspec.Struct, frozen=True, tag=True):
 
 
 class Generate(msgspec.Struct, frozen=True, tag=True):
-    """Answered by any number of Text and then one Done or Failed with the same id."""
+    """Answered by Accepted, any number of Text, and then one Done or Failed with the same id."""
 
     id: int
     request: GenerateRequest
@@ -126,6 +126,12 @@ class LoadFailed(msgspec.Struct, frozen=True, tag=True):
     error: ErrorInfo
 
 
+class Accepted(msgspec.Struct, frozen=True, tag=True):
+    """The request has arrived; if the engine dies from here on, the request dies with it."""
+
+    id: int
+
+
 class Text(msgspec.Struct, frozen=True, tag=True):
     """New text of request `id`."""
 
@@ -155,7 +161,7 @@ class Stats(msgspec.Struct, frozen=True, tag=True):
 
 
 ToChild: TypeAlias = Load | Generate | Cancel | StopText | GetStats | Shutdown
-ToParent: TypeAlias = Progress | Loaded | LoadFailed | Text | Done | Failed | Stats
+ToParent: TypeAlias = Progress | Loaded | LoadFailed | Accepted | Text | Done | Failed | Stats
 
 _encoder = msgspec.msgpack.Encoder()
 _to_child_decoder: msgspec.msgpack.Decoder[ToChild] = msgspec.msgpack.Decoder(ToChild)

@@ -18,6 +18,7 @@ from engine.cancel import CancelToken
 from engine.config import EngineConfig
 from engine.errors import DeviceLostError, EngineError
 from engine.frames import (
+    Accepted,
     Cancel,
     Done,
     ErrorInfo,
@@ -124,6 +125,7 @@ class Worker:
         """Act on a frame at once, on the caller's thread."""
         match frame:
             case Generate():
+                self._send(Accepted(frame.id))
                 self._submit(Job(frame.id, frame.request))
             case Cancel():
                 if job := self._scheduler.cancel(frame.id):

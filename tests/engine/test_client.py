@@ -396,3 +396,11 @@ POLICY = [
 def test_the_restart_policy(deaths, pauses_s):
     policy = RestartPolicy(max_deaths=3, window_s=60)
     assert [policy.pause_s(now_s, was_loading=flag) for now_s, flag in deaths] == pauses_s
+
+
+async def test_a_request_the_dead_child_never_got_is_answered_by_the_next_one(make):
+    engine = await make()
+    await engine.ready()
+    os.kill(engine.pid, signal.SIGKILL)
+    # The parent has not heard of the death yet: the request goes to a child that never reads it.
+    assert (await engine.generate(request("say hello"))).text == "hello"

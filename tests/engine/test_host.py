@@ -11,6 +11,7 @@ import pytest
 
 from engine.config import EngineConfig
 from engine.frames import (
+    Accepted,
     Cancel,
     Done,
     Failed,
@@ -98,7 +99,8 @@ def test_a_whole_life_in_frames():
     assert [type(frame) for frame in frames] == [Progress, Progress, Loaded]
     child.send(Generate(1, request("say a b")))
     frames = child.receive_until(Done)
-    assert [frame.text for frame in frames[:-1]] == ["a", "b"]
+    assert frames[0] == Accepted(1)
+    assert [frame.text for frame in frames[1:-1]] == ["a", "b"]
     child.send(GetStats(2))
     assert child.receive() == Stats(2, EngineStats(n_requests=1, n_tokens=2))
     child.send(Shutdown())

@@ -10,7 +10,17 @@ import pytest
 from engine import links
 from engine.config import EngineConfig
 from engine.errors import EngineDiedError
-from engine.frames import Done, Generate, Load, Loaded, LoadFailed, Progress, Text, ToParent
+from engine.frames import (
+    Accepted,
+    Done,
+    Generate,
+    Load,
+    Loaded,
+    LoadFailed,
+    Progress,
+    Text,
+    ToParent,
+)
 from engine.links import ChildLink, Link, ThreadLink
 from tests.engine.fake_engine import STRAY, request
 
@@ -40,7 +50,8 @@ async def test_a_link_carries_a_whole_life(kind):
     link = await loaded(kind)
     link.send(Generate(1, request("say a b")))
     frames = await receive_until(link, Done)
-    assert [frame.text for frame in frames[:-1]] == ["a", "b"]
+    assert frames[0] == Accepted(1)
+    assert [frame.text for frame in frames[1:-1]] == ["a", "b"]
     assert frames[-1].result.text == "ab"
     ended = await link.close()
     assert ended.startswith("exit code 0" if kind is ChildLink else "the thread ended")
@@ -106,6 +117,7 @@ async def test_a_thread_that_does_not_listen_is_left_behind(monkeypatch, caplog)
 async def test_a_death_is_described_with_the_last_words(prompt, how):
     link = await loaded(ChildLink)
     link.send(Generate(1, request(prompt)))
+    assert await link.receive() == Accepted(1)
     assert await link.receive() is None
     assert await link.close() == how
 
