@@ -1,6 +1,5 @@
 """The decoding loop: limits, stop strings, healing and UTF-8, over a scripted model."""
 
-
 import numpy as np
 import pytest
 

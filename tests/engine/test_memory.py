@@ -28,5 +28,5 @@ def test_a_plan_that_fits_passes() -> None:
 
 def test_this_machine_has_memory_and_cores() -> None:
     free = available_bytes()
-    assert free is None or 0 < free
+    assert free is None or free > 0
     assert 1 <= usable_cores() <= (os.cpu_count() or 1)

@@ -1,7 +1,5 @@
 """A session's state equals that of a fresh one that was fed the same tokens, bit for bit."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
