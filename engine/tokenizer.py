@@ -108,6 +108,7 @@ class Tokenizer:
         # The longest is cut out first, as in llama.cpp.
         self._literals = sorted(user_defined.items(), key=lambda item: -len(item[0]))
         self.n_vocab = len(pieces)
+        self._has_all_bytes = bpe.get_vocab_size() == self.n_vocab
         self.bos_id, self.eos_id, self.add_bos = bos_id, eos_id, add_bos
         self.end_ids = frozenset((*control.values(), *end_ids))
         self.special_tokens: Mapping[str, int] = {**control, **user_defined}
@@ -161,7 +162,9 @@ class Tokenizer:
                 ids.append(part)
             else:
                 ids += self._bpe.encode(part, add_special_tokens=False).ids
-        return ids
+        if self._has_all_bytes:
+            return ids
+        return [token for token in ids if token < self.n_vocab]
 
     def encode_special(self, name: str) -> int:
         """The id of a special token. Raises RequestError if there is none of that name."""

@@ -254,26 +254,36 @@ struct SuperBlock {
 template <class Block>
 struct Q8KWeights;
 
-inline __m256i pair_lanes(const int16_t* low, const int16_t* high) {
-    alignas(32) int32_t lanes[8];
-    for (int r = 0; r < 8; ++r)
-        lanes[r] = int32_t(uint32_t(uint16_t(low[r])) | (uint32_t(uint16_t(high[r])) << 16));
-    return _mm256_load_si256(reinterpret_cast<const __m256i*>(lanes));
+// Bytes (low, high) of every lane as the low bytes of its two 16-bit halves, or as the high ones.
+inline __m256i spread_bytes(__m256i lanes, int low, int high, bool is_high_byte) {
+    const int zero = 0x80;
+    const int pattern = is_high_byte ? zero | low << 8 | zero << 16 | high << 24
+                                     : low | zero << 8 | high << 16 | zero << 24;
+    const int next = 0x04040404 & (is_high_byte ? int(0xff00ff00) : 0x00ff00ff);
+    const __m256i pick =
+        _mm256_setr_epi32(pattern, pattern + next, pattern + 2 * next, pattern + 3 * next, pattern,
+                          pattern + next, pattern + 2 * next, pattern + 3 * next);
+    return _mm256_shuffle_epi8(lanes, pick);
 }
 
+// The eight 6-bit scales and minima of eight rows; unpack_scale_min (quants.h) four at a time.
 template <class Block>
 inline void unpack_scales_min(const Block* const* rows, int64_t b, SuperBlock* out) {
-    int16_t scale[8][8], minimum[8][8];
-    for (int r = 0; r < 8; ++r)
-        for (int s = 0; s < 8; ++s) {
-            int sc, mn;
-            unpack_scale_min(rows[r][b].scales, s, &sc, &mn);
-            scale[s][r] = int16_t(sc);
-            minimum[s][r] = int16_t(mn);
-        }
+    const auto field = [&](size_t i) {
+        return gather_field<uint32_t>(rows, b, offsetof(Block, scales) + 4 * i);
+    };
+    const __m256i d0 = field(0), d1 = field(1), d2 = field(2);
+    const __m256i low6 = _mm256_set1_epi8(0x3f), low4 = _mm256_set1_epi8(0x0f);
+    const __m256i top2 = _mm256_set1_epi8(0x30);
+    const auto top = [&](__m256i d) { return _mm256_and_si256(_mm256_srli_epi32(d, 2), top2); };
+    const __m256i scale[2] = {_mm256_and_si256(d0, low6),
+                              _mm256_or_si256(_mm256_and_si256(d2, low4), top(d0))};
+    const __m256i minimum[2] = {
+        _mm256_and_si256(d1, low6),
+        _mm256_or_si256(_mm256_and_si256(_mm256_srli_epi32(d2, 4), low4), top(d1))};
     for (int s = 0; s < 8; ++s) {
-        out->scale[2 * s] = out->scale[2 * s + 1] = pair_lanes(scale[s], scale[s]);
-        out->minimum[s] = pair_lanes(minimum[s], minimum[s]);
+        out->scale[2 * s] = out->scale[2 * s + 1] = spread_bytes(scale[s / 4], s % 4, s % 4, false);
+        out->minimum[s] = spread_bytes(minimum[s / 4], s % 4, s % 4, false);
     }
 }
 
@@ -292,7 +302,7 @@ inline void unpack_k_nibbles(const Block* const* rows, int64_t b, __m256i* w) {
 
 template <>
 struct Q8KWeights<BlockQ4_K> {
-    static constexpr int kSums = 4;
+    static constexpr int kSums = 8;
     static constexpr bool kMinimumIsOffset = false;
     static void unpack(const BlockQ4_K* const* rows, int64_t b, SuperBlock* out) {
         unpack_k_nibbles(rows, b, out->w);
@@ -340,14 +350,14 @@ struct Q8KWeights<BlockQ6_K> {
                         _mm256_or_si256(nibble, _mm256_slli_epi16(high, 4));
                 }
         }
-        int16_t scale[16][8], offset[16][8];
-        for (int r = 0; r < 8; ++r)
-            for (int s = 0; s < 16; ++s) {
-                scale[s][r] = rows[r][b].scales[s];
-                offset[s][r] = int16_t(32 * scale[s][r]);
-            }
-        for (int s = 0; s < 16; ++s) out->scale[s] = pair_lanes(scale[s], scale[s]);
-        for (int s = 0; s < 8; ++s) out->minimum[s] = pair_lanes(offset[2 * s], offset[2 * s + 1]);
+        __m256i scales[4];  // four signed scales per row each
+        gather16(rows, b, offsetof(BlockQ6_K, scales), scales);
+        for (int s = 0; s < 16; ++s)
+            out->scale[s] = _mm256_srai_epi16(spread_bytes(scales[s / 4], s % 4, s % 4, true), 8);
+        // In the high byte a scale counts 256-fold; the offset of the values is 32.
+        for (int s = 0; s < 8; ++s)
+            out->minimum[s] = _mm256_srai_epi16(
+                spread_bytes(scales[s / 2], 2 * (s % 2), 2 * (s % 2) + 1, true), 3);
     }
 };
 
