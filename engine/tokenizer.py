@@ -108,7 +108,6 @@ class Tokenizer:
         # The longest is cut out first, as in llama.cpp.
         self._literals = sorted(user_defined.items(), key=lambda item: -len(item[0]))
         self.n_vocab = len(pieces)
-        self._has_all_bytes = bpe.get_vocab_size() == self.n_vocab
         self.bos_id, self.eos_id, self.add_bos = bos_id, eos_id, add_bos
         self.end_ids = frozenset((*control.values(), *end_ids))
         self.special_tokens: Mapping[str, int] = {**control, **user_defined}
@@ -123,7 +122,10 @@ class Tokenizer:
         tokens = file.require_list("tokenizer.ggml.tokens", str)
         kinds = _token_kinds(file, len(tokens))
         ids = {name: token for token, name in enumerate(tokens)}
-
+        if len(ids) != len(tokens):
+            raise ModelFormatError(
+                file.path, f"{len(tokens)} tokens have {len(ids)} different texts, expected as many"
+            )
         control_ids = {*_of_kind(kinds, TokenType.CONTROL)}
         control_ids |= {ids[name] for name in _CONTROL_NAMES if name in ids}
         user_ids = {*_of_kind(kinds, TokenType.USER_DEFINED)} - control_ids
@@ -154,17 +156,17 @@ class Tokenizer:
     def encode(self, text: str) -> list[int]:
         """The ids of plain text. The name of a control token in it is text like any other.
 
-        Lone surrogates, which no UTF-8 text can hold, count as U+FFFD.
+        Lone surrogates, which no UTF-8 text can hold, count as U+FFFD; bytes that the vocabulary
+        lacks are dropped.
         """
         ids: list[int] = []
         for part in self._cut_out_literals(_without_lone_surrogates(text)):
             if isinstance(part, int):
                 ids.append(part)
             else:
-                ids += self._bpe.encode(part, add_special_tokens=False).ids
-        if self._has_all_bytes:
-            return ids
-        return [token for token in ids if token < self.n_vocab]
+                encoded = self._bpe.encode(part, add_special_tokens=False).ids
+                ids += [token for token in encoded if token < self.n_vocab]
+        return ids
 
     def encode_special(self, name: str) -> int:
         """The id of a special token. Raises RequestError if there is none of that name."""
@@ -267,7 +269,9 @@ def _build_bpe(
         left, _, right = merge.partition(" ")
         merges.append((left, right))
     try:
-        bpe = models.BPE(ids, merges, ignore_merges=pre_tokenizer.keeps_whole_words)
+        bpe = models.BPE(
+            ids | _missing_bytes(ids), merges, ignore_merges=pre_tokenizer.keeps_whole_words
+        )
     except Exception as error:  # the library knows no narrower type
         raise ModelFormatError(file.path, f"its merges do not fit its tokens: {error}") from error
     tokenizer = tokenizers.Tokenizer(bpe)
@@ -275,6 +279,16 @@ def _build_bpe(
     to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*words, to_bytes])
     return tokenizer
+
+
+def _missing_bytes(ids: Mapping[str, int]) -> dict[str, int]:
+    """Ids past the end for bytes that the vocabulary lacks, for `encode` to drop.
+
+    The library would drop such a byte before merging, which would bring its neighbours together.
+    """
+    characters = (chr(code) for code in np.flatnonzero(_bytes_by_character() >= 0).tolist())
+    missing = [character for character in characters if character not in ids]
+    return {character: len(ids) + n for n, character in enumerate(missing)}
 
 
 def _decode_pieces(tokens: Sequence[str]) -> list[bytes]:
