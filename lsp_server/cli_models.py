@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from engine import catalogue
 from engine.errors import ModelNotFoundError
@@ -38,14 +38,15 @@ def run_list(args: argparse.Namespace) -> int:
     if args.json:
         print(msgspec.json.encode({"models": rows}).decode())
         return 0
-    table = Table("model", "size", "licence", "fill-in-the-middle", "file")
+    table = Table("model", "size", "licence", "fill", Column("file", overflow="fold"))
     for row in rows:
+        is_default = row["name"] == catalogue.DEFAULT_MODEL
         table.add_row(
-            row["name"] + (" (default)" if row["name"] == catalogue.DEFAULT_MODEL else ""),
+            row["name"] + ("\n(default)" if is_default else ""),
             f"{row['bytes'] / 1e6:.0f} MB",
             row["licence"],
             "yes" if row["fim"] else "no",
-            row["path"] or f"not here: flash-lsp models fetch {row['name']}",
+            row["path"] or f"not here; run: flash-lsp models fetch {row['name']}",
         )
     Console().print(table)
     return 0
