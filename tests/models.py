@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+import pytest
+
 from engine import catalogue
 from engine.errors import ModelNotFoundError
 
@@ -16,3 +18,11 @@ def find_model(name: str) -> Path | None:
         except ModelNotFoundError:
             continue
     return None
+
+
+def require_model(name: str) -> Path:
+    """The file of a known model; skips the test that asks for it if it is not here."""
+    model = find_model(name)
+    if model is None:
+        pytest.skip(f"the model {name} is not here; fetch it with: flash-lsp models fetch {name}")
+    return model
