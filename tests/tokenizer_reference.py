@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ class TokenizerReference:
     ids: dict[str, list[list[int]]]
 
     def save(self) -> None:
-        arrays = {"texts": np.frombuffer(json.dumps(self.texts).encode(), np.uint8)}
+        arrays: dict[str, Any] = {"texts": np.frombuffer(json.dumps(self.texts).encode(), np.uint8)}
         for model, ids in self.ids.items():
             arrays[f"{model}.lengths"] = np.array([len(each) for each in ids], np.uint32)
             arrays[f"{model}.ids"] = np.array([token for each in ids for token in each], np.uint32)

@@ -1,7 +1,7 @@
 """Token ids against llama.cpp's committed ones, and the vocabulary's own rules on a tiny file."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import gguf
 import numpy as np
@@ -42,7 +42,7 @@ def write(path: Path, **changes: Any) -> Path:
             case str():
                 writer.add_string(key, value)
             case list():
-                writer.add_array(key, value)
+                writer.add_array(key, cast(list[Any], value))
             case _:
                 assert value is None
     writer.write_header_to_file()
