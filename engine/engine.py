@@ -125,7 +125,8 @@ class Engine:
                 encoded, healed = heal(tokenizer, encoded)
             ids += encoded
         if not ids:
-            ids = [next(iter(sorted(tokenizer.end_ids)))]  # an empty prompt: start of a text
+            # The model needs something to continue; an end token is where texts begin.
+            ids = [min(tokenizer.end_ids, default=0)]
         return EncodedPrompt(ids, healed)
 
     def generate(

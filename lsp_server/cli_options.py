@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from engine.catalogue import DEFAULT_MODEL
-
 from engine.config import EngineConfig, SamplingConfig
 
 # argparse has no public name for what `add_subparsers` returns.
