@@ -8,8 +8,8 @@ namespace native::cpu {
 
 namespace {
 
-// About a millisecond: sleeping and waking costs more than most ops of a step take, and an idle pool
-// still sleeps at once by human measure.
+// About a millisecond: sleeping and waking costs more than most ops of a step take, and an idle
+// pool still sleeps at once by human measure.
 constexpr int kSpins = 40000;
 
 void pause_briefly() {
