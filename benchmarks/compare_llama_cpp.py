@@ -174,7 +174,7 @@ def _row(
 def _show(model: str, rows: tuple[Row, ...]) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"{model} on {rows[0].agreement.n_positions} positions of real code")
-    table = Table("", "same token", "if clear", "mean KL", "most KL", "perplexity ratio")
+    table = Table("", "same token", "if clear", "mean KL", "most KL", "perplexity")
     for row in rows:
         agreement = row.agreement
         table.add_row(
@@ -191,7 +191,8 @@ def _show(model: str, rows: tuple[Row, ...]) -> None:
         "llama.cpp itself: with flash attention and without, the noise of 8-bit activations\n"
         "unrounded: F32 weights there, f32 activations here\n"
         f"if clear: only where the best token leads by {CLEAR_LEAD_NATS} nats or more\n"
-        f"perplexity: {rows[0].perplexity:.4f}, llama.cpp {rows[0].reference_perplexity:.4f}"
+        f"perplexity: ours by theirs; as they run {rows[0].perplexity:.4f} by "
+        f"{rows[0].reference_perplexity:.4f}"
     )
 
 
