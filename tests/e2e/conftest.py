@@ -22,7 +22,9 @@ def server_command() -> list[str]:
     model = find_model(MODEL)
     if model is None:
         pytest.skip(f"the model {MODEL} is not here; fetch it with: flash-lsp models fetch {MODEL}")
-    return [sys.executable, "-m", "lsp_server", "serve", "--model", str(model)]
+    installed = Path(sys.executable).with_name("flash-lsp")
+    command = [str(installed)] if installed.exists() else [sys.executable, "-m", "lsp_server"]
+    return [*command, "serve", "--model", str(model)]
 
 
 @pytest.fixture
