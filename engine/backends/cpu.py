@@ -61,9 +61,12 @@ def native_type(type_id: int) -> bool:
     return True
 
 
-def isa_name() -> str:
-    """The instruction set that kernels run on this machine ("avx2", "portable", ...)."""
-    return _native.isa_name("")
+def isa_name(isa: str = "") -> str:
+    """The instruction set whose kernels run when `isa` is asked for; "" asks for the best.
+
+    Raises NativeError for one that is unknown or that this machine lacks.
+    """
+    return _native.isa_name(isa)
 
 
 class KvCache:

@@ -13,17 +13,22 @@ extern const Kernels table;
 namespace avx2 {
 extern const Kernels table;
 }
+namespace avx512 {
+extern const Kernels table;
+}
 #endif
 
 namespace {
 
 const Kernels* available(const char* isa) {
 #if defined(__x86_64__)
-    if (std::strcmp(isa, "avx2") == 0)
-        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-                       __builtin_cpu_supports("f16c")
-                   ? &avx2::table
-                   : nullptr;
+    const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                          __builtin_cpu_supports("f16c");
+    const bool has_avx512 =
+        has_avx2 && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+    if (std::strcmp(isa, "avx512") == 0) return has_avx512 ? &avx512::table : nullptr;
+    if (std::strcmp(isa, "avx2") == 0) return has_avx2 ? &avx2::table : nullptr;
 #endif
     return std::strcmp(isa, "portable") == 0 ? &portable::table : nullptr;
 }
@@ -37,8 +42,9 @@ const Kernels& kernels(const char* isa) {
                 std::string("instruction set '") + isa + "' is unknown or not available here");
         return *chosen;
     }
-    const Kernels* best = available("avx2");
-    return best != nullptr ? *best : portable::table;
+    for (const char* name : {"avx512", "avx2"})
+        if (const Kernels* best = available(name)) return *best;
+    return portable::table;
 }
 
 }  // namespace native::cpu

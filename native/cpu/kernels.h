@@ -10,8 +10,8 @@
 
 namespace native::cpu {
 
-constexpr int kKvBlock = 32;  // positions in a KV block, and keys in an attention tile
-constexpr int kRowGroup = 8;  // weight rows that a linear kernel computes together
+constexpr int kKvBlock = 32;   // positions in a KV block, and keys in an attention tile
+constexpr int kRowGroup = 16;  // threads share out weight rows in multiples of this
 
 // Quantized activations of T rows, block-major: all rows of block 0, then all rows of block 1, ...
 // kQ8:  q (K/32, T, 32) i8, scale (K/32, T) f32, sum (K/32, T) i32 (sum of q over the block)

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,12 @@ def ask_neovim(
     """What Neovim got for a place in a file. It sees nothing of the user's own configuration."""
     output = scratch / "reply.json"
     folders = {f"XDG_{kind}_HOME": str(scratch) for kind in ("CONFIG", "DATA", "STATE", "CACHE")}
+    # Not installed, the server is run from the source tree.
+    source_path = {"PYTHONPATH": os.getcwd()} if server_command[0] == sys.executable else {}
     done = subprocess.run(
         [neovim, "--headless", "--clean", "-l", SCRIPT, CONFIG, file, *map(str, place), output]
         + server_command,
-        env={**os.environ, **folders, "PYTHONPATH": os.getcwd()},
+        env={**os.environ, **folders, **source_path},
         capture_output=True,
         text=True,
         timeout=120,

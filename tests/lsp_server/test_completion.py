@@ -3,6 +3,7 @@ from collections.abc import Callable
 import pytest
 from msgspec.structs import replace
 
+from engine import catalogue
 from engine.client import EngineState
 from engine.config import EngineConfig, SamplingConfig
 from engine.errors import ContextOverflowError, EngineDiedError
@@ -11,6 +12,7 @@ from lsp_server.completion import CompletionOptions, complete, prompt_form
 from lsp_server.prompt import CompletionInput
 from tests.lsp_server.scripted_engine import INFO, ScriptedEngine
 
+SMALL = catalogue.entry_of("smollm2-135m")
 FIM = ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")
 AT = CompletionInput(prefix="def add(a, b):\n    ", suffix="\n", language_id="python", path="a.py")
 
@@ -101,7 +103,7 @@ async def test_an_engine_that_failed_is_an_error() -> None:
         ("mine", "/m/mine.gguf", ("<|fim_prefix|>",), "prefix"),
         ("mine", "/m/mine.gguf", (), "prefix"),
         ("smollm2-135m", "/m/x.gguf", FIM, "prefix"),  # what the catalogue measured wins
-        ("/m/smollm2-135m.gguf", "/m/smollm2-135m.gguf", FIM, "prefix"),
+        (SMALL.file_name, f"/m/{SMALL.file_name}", FIM, "prefix"),
         ("qwen2.5-coder-0.5b", "/m/x.gguf", (), "prefix"),  # unless the tokens are missing
     ],
 )

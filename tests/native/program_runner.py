@@ -7,11 +7,23 @@ import numpy as np
 from gguf import GGMLQuantizationType as WeightType
 from numpy.typing import NDArray
 
-from engine.backends.cpu import CpuModel, KvCache
+from engine.backends.cpu import CpuModel, KvCache, isa_name
+from engine.errors import NativeError
 from engine.ops import Activation, Weight
 from engine.program import Program
 
 Floats = NDArray[np.float32]
+
+
+def is_available(isa: str) -> bool:
+    try:
+        isa_name(isa)
+    except NativeError:
+        return False
+    return True
+
+
+ISAS = [isa for isa in ("portable", "avx2", "avx512") if is_available(isa)]
 F32 = int(WeightType.F32)
 MOST_ROWS = 128
 

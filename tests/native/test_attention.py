@@ -5,7 +5,7 @@ import pytest
 
 from engine.ops import Activation
 from engine.program import Program
-from tests.native.program_runner import ProgramRunner, f32_weight
+from tests.native.program_runner import ISAS, ProgramRunner, f32_weight
 
 N_HEAD, N_KV, HEAD_DIM = 6, 2, 32
 Q, KV = N_HEAD * HEAD_DIM, N_KV * HEAD_DIM
@@ -54,7 +54,7 @@ def reference(x: np.ndarray, visible: list[list[int]]) -> np.ndarray:
     return out.reshape(len(x), Q)
 
 
-@pytest.mark.parametrize("isa", ["", "portable"])
+@pytest.mark.parametrize("isa", ISAS)
 def test_a_causal_chain_equals_float64(isa: str) -> None:
     x = rows_of(100)
     expected = reference(x, [list(range(t + 1)) for t in range(100)])

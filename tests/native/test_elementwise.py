@@ -6,9 +6,7 @@ import pytest
 from gguf import GGMLQuantizationType as WeightType
 
 from engine import _native
-from tests.native.program_runner import ProgramRunner, f32_weight, random_blocks
-
-ISAS = ["", "portable"]
+from tests.native.program_runner import ISAS, ProgramRunner, f32_weight, random_blocks
 
 
 @pytest.mark.parametrize("isa", ISAS)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tests.native.program_runner import (
+    ISAS,
     ProgramRunner,
     f32_weight,
     quantized_weight,
@@ -45,7 +46,7 @@ def runner(quant, n_out, x, rng, **options) -> tuple[ProgramRunner, np.ndarray]:
     return run, meant
 
 
-@pytest.mark.parametrize("isa", ["", "portable"])
+@pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("quant", ALL_TYPES)
 def test_products_equal_float64_over_the_rounded_activations(quant: str, isa: str) -> None:
     rng = np.random.default_rng(1)
@@ -63,11 +64,12 @@ def test_rounding_activations_costs_less_than_one_percent(quant: str) -> None:
     assert error < 0.01
 
 
+@pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("quant", ALL_TYPES)
-def test_a_row_is_bit_equal_whatever_is_computed_beside_it(quant: str) -> None:
+def test_a_row_is_bit_equal_whatever_is_computed_beside_it(quant: str, isa: str) -> None:
     rng = np.random.default_rng(2)
     x = rng.standard_normal((100, 256)).astype(np.float32)
-    run, _ = runner(quant, 19, x, rng)
+    run, _ = runner(quant, 19, x, rng, isa=isa)
     together = run.run()
     for rows in ([0], [63, 64, 65], [99, 3], list(range(40, 80))):
         np.testing.assert_array_equal(run.run(rows), together[rows])
@@ -86,11 +88,13 @@ def test_the_thread_count_changes_no_bit(quant: str) -> None:
 @pytest.mark.parametrize("quant", ALL_TYPES)
 def test_fast_paths_agree_with_the_portable_one(quant: str) -> None:
     x = np.random.default_rng(5).standard_normal((9, 512)).astype(np.float32)
-    fast, portable = (
-        runner(quant, 21, x, np.random.default_rng(6), isa=isa)[0].run() for isa in ("", "portable")
+    portable, *fast = (
+        runner(quant, 37, x, np.random.default_rng(6), isa=isa)[0].run() for isa in ISAS
     )
-    # Integer sums are equal; only the fused multiply-add of the float part differs.
-    np.testing.assert_allclose(fast, portable, rtol=2e-5, atol=2e-5 * np.abs(portable).max())
+    for other in fast:
+        # Integer sums are equal; only the fused multiply-add of the float part differs.
+        np.testing.assert_allclose(other, portable, rtol=2e-5, atol=2e-5 * np.abs(portable).max())
+        np.testing.assert_array_equal(other, fast[0])
 
 
 def test_bias_and_residual_are_added_after_the_product() -> None:
@@ -113,8 +117,11 @@ def test_largest_quants_do_not_overflow_their_integer_sums() -> None:
         values = np.full((8, 256), -1.0, np.float32)
         values[::2] = 1.0
         weight, data, meant = quantized_weight("w", values, quant)
-        run = ProgramRunner(lambda p, a, w=weight: p.linear(a, w), x, {"w": (weight, data)})
-        np.testing.assert_allclose(run.run(), x @ meant.T, rtol=1e-4)
+        for isa in ISAS:
+            run = ProgramRunner(
+                lambda p, a, w=weight: p.linear(a, w), x, {"w": (weight, data)}, isa=isa
+            )
+            np.testing.assert_allclose(run.run(), x @ meant.T, rtol=1e-4)
     for quant in K_QUANTS:
         weight, data, _ = random_blocks("w", 8, 256, quant, np.random.default_rng(8))
         n_bytes = len(data) // 8
@@ -123,8 +130,11 @@ def test_largest_quants_do_not_overflow_their_integer_sums() -> None:
             data[:, offset : offset + 2] = np.array([0.01], np.float16).view(np.uint8)
         meant = gguf.dequantize(data, gguf.GGMLQuantizationType(weight.type_id)).astype(np.float64)
         flat = data.reshape(-1)
-        run = ProgramRunner(lambda p, a, w=weight: p.linear(a, w), x, {"w": (weight, flat)})
-        np.testing.assert_allclose(run.run(), x @ meant.T, rtol=1e-3)
+        for isa in ISAS:
+            run = ProgramRunner(
+                lambda p, a, w=weight: p.linear(a, w), x, {"w": (weight, flat)}, isa=isa
+            )
+            np.testing.assert_allclose(run.run(), x @ meant.T, rtol=1e-3)
 
 
 def test_not_a_number_stays_visible() -> None:

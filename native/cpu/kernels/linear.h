@@ -11,13 +11,13 @@
 
 namespace native::cpu::KERNEL_ISA {
 
-// Adds bias and residual to one group's accumulators acc (T, 8) and writes columns [r0, r0 + n).
-inline void write_group(const LinearArgs& a, const float* acc, int64_t t0, int64_t n_rows,
-                        int64_t r0, int64_t n) {
+// Adds bias and residual to one group's accumulators acc (T, stride), writes columns [r0, r0 + n).
+inline void write_group(const LinearArgs& a, const float* acc, int64_t stride, int64_t t0,
+                        int64_t n_rows, int64_t r0, int64_t n) {
     for (int64_t t = 0; t < n_rows; ++t) {
         const int64_t at = (t0 + t) * a.n_out + r0;
         for (int64_t r = 0; r < n; ++r) {
-            float value = acc[t * kRowGroup + r];
+            float value = acc[t * stride + r];
             if (a.bias) value += a.bias[r0 + r];
             if (a.residual) value += a.residual[at + r];
             a.out[at + r] = value;
@@ -49,10 +49,10 @@ inline void linear_float(const LinearArgs& a, int64_t begin, int64_t end) {
                 }
             }
             for (int64_t t = 0; t < n_rows; ++t) {
-                float acc[kRowGroup] = {sum(lanes[t])};
+                float acc = sum(lanes[t]);
                 for (int64_t i = n / 8 * 8; i < n; ++i)
-                    acc[0] = fma(w[i], a.x[(t0 + t) * a.n_cols + a.n_cols - n + i], acc[0]);
-                write_group(a, acc, t0 + t, 1, r, 1);
+                    acc = fma(w[i], a.x[(t0 + t) * a.n_cols + a.n_cols - n + i], acc);
+                write_group(a, &acc, 1, t0 + t, 1, r, 1);
             }
         }
 }
@@ -60,7 +60,7 @@ inline void linear_float(const LinearArgs& a, int64_t begin, int64_t end) {
 }  // namespace native::cpu::KERNEL_ISA
 
 #if NATIVE_AVX2
-#include "linear_avx2.h"
+#include "linear_x86.h"
 #else
 #include "linear_portable.h"
 #endif

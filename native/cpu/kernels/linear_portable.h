@@ -88,20 +88,20 @@ inline void linear_q8(const LinearArgs& a, int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
         const auto* row = reinterpret_cast<const Block*>(a.weight + r * a.row_bytes);
         for (int64_t t = 0; t < a.n_rows; ++t) {
-            float acc[kRowGroup] = {};
+            float acc = 0;
             for (int64_t b = 0; b < a.n_cols / kBlock; ++b) {
                 int8_t q[kBlock];
                 values(row[b], q);
                 const int64_t slot = b * a.n_rows + t;
                 const int isum = dot(q, a.activations.q + slot * kBlock, kBlock);
                 const float scale = a.activations.scale[slot];
-                acc[0] = fma(float(isum), half(row[b].d) * scale, acc[0]);
+                acc = fma(float(isum), half(row[b].d) * scale, acc);
                 if constexpr (kHasMinimum<Block>) {
                     const int total = static_cast<const int32_t*>(a.activations.sum)[slot];
-                    acc[0] = fma(float(total), half(row[b].m) * scale, acc[0]);
+                    acc = fma(float(total), half(row[b].m) * scale, acc);
                 }
             }
-            write_group(a, acc, t, 1, r, 1);
+            write_group(a, &acc, 1, t, 1, r, 1);
         }
     }
 }
@@ -111,7 +111,7 @@ inline void linear_q8k(const LinearArgs& a, int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
         const auto* row = reinterpret_cast<const Block*>(a.weight + r * a.row_bytes);
         for (int64_t t = 0; t < a.n_rows; ++t) {
-            float acc[kRowGroup] = {};
+            float acc = 0;
             for (int64_t b = 0; b < a.n_cols / kSuperBlock; ++b) {
                 int8_t q[kSuperBlock];
                 int scale[16], minimum[16];
@@ -125,11 +125,11 @@ inline void linear_q8k(const LinearArgs& a, int64_t begin, int64_t end) {
                     msum += minimum[s] * sums[s];
                 }
                 const float d = a.activations.scale[slot];
-                acc[0] = fma(float(isum), half(row[b].d) * d, acc[0]);
+                acc = fma(float(isum), half(row[b].d) * d, acc);
                 if constexpr (kHasMinimum<Block>)
-                    acc[0] = fma(float(msum), -(half(row[b].dmin) * d), acc[0]);
+                    acc = fma(float(msum), -(half(row[b].dmin) * d), acc);
             }
-            write_group(a, acc, t, 1, r, 1);
+            write_group(a, &acc, 1, t, 1, r, 1);
         }
     }
 }

@@ -17,6 +17,11 @@
 #else
 #define NATIVE_AVX2 0
 #endif
+#if NATIVE_AVX2 && defined(__AVX512BW__) && defined(__AVX512VNNI__)
+#define NATIVE_AVX512 1
+#else
+#define NATIVE_AVX512 0
+#endif
 
 namespace native::cpu::KERNEL_ISA {
 
