@@ -101,7 +101,10 @@ class KvWrite(Op):
 
 @dataclass(frozen=True, eq=False)
 class Attention(Op):
-    """out (T, H * D) = softmax(q k^T * scale) v over the committed keys, ancestors and self."""
+    """out = softmax(q k^T * scale) v over the committed keys, ancestors and self.
+
+    q and out are (T, H * D), or (R, H * D) for the selected rows alone.
+    """
 
     out: Activation
     q: Activation

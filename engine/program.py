@@ -102,7 +102,7 @@ class Program:
         n_kv: int,
         scale: float,
     ) -> Activation:
-        """Stores k and v in the next KV layer and attends: q (T, H * D) -> (T, H * D)."""
+        """Stores k and v (T, K * D) in the next KV layer and attends: q (T or R, H * D) -> same."""
         head_dim = q.width // n_head
         self._expect(
             n_head % n_kv == 0 and k.width == v.width == n_kv * head_dim,
@@ -111,7 +111,7 @@ class Program:
         )
         kv = KvLayer(len(self.kv_layers), n_kv, head_dim)
         self.kv_layers.append(kv)
-        out = Activation(q.width)
+        out = Activation(q.width, q.rows)
         self.ops.append(KvWrite(kv, k, v))
         self.ops.append(Attention(out, q, kv, n_head, scale))
         return out

@@ -68,21 +68,26 @@ class Hyperparameters:
 def attention_block(
     p: Program, h: Hyperparameters, layer: int, x: Activation, *, is_neox: bool
 ) -> Activation:
-    """x + Wo attention(rope(Wq n + bq), rope(Wk n + bk), Wv n + bv) with n = rms_norm(x)."""
+    """x + Wo attention(rope(Wq n + bq), rope(Wk n + bk), Wv n + bv) with n = rms_norm(x).
+
+    In the last layer, what comes after its keys and values is computed for the selected rows only:
+    (T, E) -> (R, E).
+    """
     blk = f"blk.{layer}"
     q_dim, kv_dim = h.n_head * h.head_dim, h.n_kv * h.head_dim
     n = p.rms_norm(x, p.weight(f"{blk}.attn_norm.weight", 1, h.n_embd), h.rms_eps)
-    q, k, v = (
-        p.linear(
-            n,
-            p.weight(f"{blk}.attn_{name}.weight", width, h.n_embd),
-            bias=p.optional_vector(f"{blk}.attn_{name}.bias", width),
-        )
-        for name, width in (("q", q_dim), ("k", kv_dim), ("v", kv_dim))
-    )
+
+    def project(name: str, n: Activation, width: int) -> Activation:
+        weight = p.weight(f"{blk}.attn_{name}.weight", width, h.n_embd)
+        return p.linear(n, weight, bias=p.optional_vector(f"{blk}.attn_{name}.bias", width))
+
+    k, v = project("k", n, kv_dim), project("v", n, kv_dim)  # (T, K * D)
+    if layer == h.n_layer - 1:
+        x, n = p.select_rows(x), p.select_rows(n)
+    q = project("q", n, q_dim)
     q = p.rope(q, h.inverse_frequencies, h.head_dim, is_neox)
     k = p.rope(k, h.inverse_frequencies, h.head_dim, is_neox)
-    a = p.attention(q, k, v, h.n_head, h.n_kv, scale=h.head_dim**-0.5)  # (T, H * D)
+    a = p.attention(q, k, v, h.n_head, h.n_kv, scale=h.head_dim**-0.5)  # (T or R, H * D)
     output = p.weight(f"{blk}.attn_output.weight", h.n_embd, q_dim)
     bias = p.optional_vector(f"{blk}.attn_output.bias", h.n_embd)
     return p.linear(a, output, bias=bias, residual=x)
@@ -99,8 +104,7 @@ def feed_forward_block(p: Program, h: Hyperparameters, layer: int, x: Activation
 
 
 def output_head(p: Program, h: Hyperparameters, x: Activation) -> None:
-    """Logits of the selected rows; a model without output.weight reuses its embedding table."""
-    x = p.select_rows(x)
+    """Logits of x (R, E); a model without output.weight reuses its embedding table."""
     x = p.rms_norm(x, p.weight("output_norm.weight", 1, h.n_embd), h.rms_eps)
     p.output(p.linear(x, head_weight(p, h)))
 

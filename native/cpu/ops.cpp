@@ -33,21 +33,22 @@ public:
           v_(scratch + op.head_dim * kKvBlock) {}
 
     void run(int64_t head_begin, int64_t head_end) {
-        const int64_t n_rows = step_.in.n_rows, n_heads = head_end - head_begin;
+        const int64_t n_rows = plan_.rows(op_.q, step_), n_heads = head_end - head_begin;
         max_.assign(size_t(n_rows * n_heads), -INFINITY);
         sum_.assign(size_t(n_rows * n_heads), 0.0f);
         int64_t most_visible = 0;
         for (int64_t t = 0; t < n_rows; ++t) {
-            most_visible = std::max(most_visible, step_.n_visible(t));
+            most_visible = std::max(most_visible, step_.n_visible(row_of(t)));
             std::memset(out(t, head_begin), 0, size_t(n_heads * op_.head_dim) * sizeof(float));
         }
         for (int64_t first = 0; first < most_visible; first += kKvBlock) {
             const bool is_shared = step_.is_chain || first + kKvBlock <= step_.in.n_past;
             if (is_shared) expand(first);
             for (int64_t t = 0; t < n_rows; ++t) {
-                const int64_t n_valid = std::min<int64_t>(step_.n_visible(t) - first, kKvBlock);
+                const int64_t n_valid =
+                    std::min<int64_t>(step_.n_visible(row_of(t)) - first, kKvBlock);
                 if (n_valid <= 0) continue;
-                if (!is_shared) gather(t, first, n_valid);
+                if (!is_shared) gather(row_of(t), first, n_valid);
                 for (int64_t h = head_begin; h < head_end; ++h) {
                     const size_t i = size_t(t * n_heads + h - head_begin);
                     plan_.kernels().attend_tile(query(t, h), k_, v_, op_.head_dim, op_.scale,
@@ -62,6 +63,7 @@ public:
     }
 
 private:
+    int64_t row_of(int64_t t) const { return plan_.step_row(op_.q, step_, t); }
     const float* query(int64_t t, int64_t h) {
         return plan_.f32(op_.q) + (t * op_.n_head + h) * op_.head_dim;
     }
@@ -156,11 +158,12 @@ void RopeOp::run(Plan& plan, const Step& step, int thread_idx, int n_threads) {
     const Plan::RopeTable& angles = plan.rope_table(table);
     const auto n_pairs = int64_t(angles.inverse_frequencies.size());
     const int64_t n = plan.buffer(x).n_cols;
-    const Range rows = share(step.in.n_rows, 1, thread_idx, n_threads);
-    for (int64_t t = rows.begin; t < rows.end; ++t)
-        plan.kernels().rope(plan.f32(x) + t * n, &angles.cos[size_t(t * n_pairs)],
-                            &angles.sin[size_t(t * n_pairs)], n / head_dim, head_dim, 2 * n_pairs,
-                            is_neox);
+    const Range rows = share(plan.rows(x, step), 1, thread_idx, n_threads);
+    for (int64_t t = rows.begin; t < rows.end; ++t) {
+        const auto at = size_t(plan.step_row(x, step, t) * n_pairs);
+        plan.kernels().rope(plan.f32(x) + t * n, &angles.cos[at], &angles.sin[at], n / head_dim,
+                            head_dim, 2 * n_pairs, is_neox);
+    }
 }
 
 void KvWriteOp::run(Plan& plan, const Step& step, int thread_idx, int n_threads) {

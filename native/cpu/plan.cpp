@@ -228,8 +228,7 @@ void Plan::rope(BufferId x, std::vector<float> inverse_frequencies, int64_t head
                 bool is_neox) {
     const Buffer& i = expect("rope", "x", x, Kind::kActivation);
     const auto n_rot = int64_t(inverse_frequencies.size()) * 2;
-    require(head_dim > 0 && i.n_cols % head_dim == 0 && n_rot > 0 && n_rot <= head_dim && !i.is_out,
-            "rope",
+    require(head_dim > 0 && i.n_cols % head_dim == 0 && n_rot > 0 && n_rot <= head_dim, "rope",
             "width " + number(i.n_cols) + " and " + number(n_rot) +
                 " rotary dimensions do not fit heads of " + number(head_dim));
     size_t table = 0;
@@ -268,8 +267,8 @@ void Plan::attention(BufferId out, BufferId q, BufferId kv, int64_t n_head, int6
     require(n_kv == kv_heads_ && head_dim == kv_head_dim_, "attention",
             "KV shape differs from what kv_write stores");
     require(n_head > 0 && n_head % n_kv == 0 && query.n_cols == n_head * head_dim &&
-                o.n_cols == query.n_cols && !o.is_out && !query.is_out,
-            "attention", "q and out must be (T, n_head * head_dim), n_head a multiple of n_kv");
+                o.n_cols == query.n_cols && o.is_out == query.is_out,
+            "attention", "q and out must be (rows, n_head * head_dim), n_head a multiple of n_kv");
     if (scratch_.empty())
         scratch_.assign(size_t(pool_->n_threads()),
                         std::vector<float>(size_t(2 * head_dim * kKvBlock)));

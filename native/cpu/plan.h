@@ -122,6 +122,10 @@ public:
     int64_t rows(BufferId id, const Step& step) const {
         return buffer(id).is_out ? step.in.n_out_rows : step.in.n_rows;
     }
+    // The row of the step that row `row` of the buffer belongs to.
+    int64_t step_row(BufferId id, const Step& step, int64_t row) const {
+        return buffer(id).is_out ? step.in.out_rows[row] : row;
+    }
     const Kernels& kernels() const { return kernels_; }
     const RopeTable& rope_table(size_t index) const { return rope_tables_[index]; }
     float* scratch(int thread_idx) { return scratch_[size_t(thread_idx)].data(); }
