@@ -43,6 +43,14 @@ struct KvTile {
     const uint16_t* v;  // (32, D) f16
 };
 
+// One query of an attention tile: it sees the first n_valid keys (at least one).
+struct TileQuery {
+    const float* q;  // (D)
+    int64_t n_valid;
+    float *max, *sum;  // running maximum of its scores, and sum of their exponentials
+    float* out;        // (D) running weighted sum of values
+};
+
 struct Kernels {
     const char* isa;
     // y (E) = x * rsqrt(mean(x^2) + eps) * weight
@@ -60,10 +68,9 @@ struct Kernels {
     void (*linear)(const LinearArgs& args, int64_t begin, int64_t end);
     // k (D, 32) and v (32, D) f16 -> f32
     void (*expand_tile)(const KvTile& tile, int64_t head_dim, float* k, float* v);
-    // One online-softmax step of one query over the first n_valid keys of a tile.
-    // q (D); scores are multiplied by `scale`; state: max, sum and out (D).
-    void (*attend_tile)(const float* q, const float* k, const float* v, int64_t head_dim,
-                        float scale, int64_t n_valid, float* max, float* sum, float* out);
+    // One online-softmax step of every query over the tile; scores are multiplied by `scale`.
+    void (*attend_tile)(const TileQuery* queries, int64_t n_queries, const float* k, const float* v,
+                        int64_t head_dim, float scale);
     // out (D) *= 1/sum
     void (*finish_attention)(float* out, float sum, int64_t head_dim);
     void (*to_half)(const float* x, uint16_t* y, int64_t n);

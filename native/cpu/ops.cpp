@@ -48,13 +48,16 @@ public:
                 const int64_t n_valid =
                     std::min<int64_t>(step_.n_visible(row_of(t)) - first, kKvBlock);
                 if (n_valid <= 0) continue;
-                if (!is_shared) gather(row_of(t), first, n_valid);
                 for (int64_t h = head_begin; h < head_end; ++h) {
                     const size_t i = size_t(t * n_heads + h - head_begin);
-                    plan_.kernels().attend_tile(query(t, h), k_, v_, op_.head_dim, op_.scale,
-                                                n_valid, &max_[i], &sum_[i], out(t, h));
+                    queries_.push_back({query(t, h), n_valid, &max_[i], &sum_[i], out(t, h)});
+                }
+                if (!is_shared) {
+                    gather(row_of(t), first, n_valid);
+                    attend();
                 }
             }
+            attend();
         }
         for (int64_t t = 0; t < n_rows; ++t)
             for (int64_t h = head_begin; h < head_end; ++h)
@@ -71,6 +74,13 @@ private:
         return plan_.f32(op_.out) + (t * op_.n_head + h) * op_.head_dim;
     }
     int64_t block_of(int64_t slot) const { return step_.in.blocks[slot / kKvBlock]; }
+
+    // Adds the present tile to the queries collected for it.
+    void attend() {
+        plan_.kernels().attend_tile(queries_.data(), int64_t(queries_.size()), k_, v_, op_.head_dim,
+                                    op_.scale);
+        queries_.clear();
+    }
 
     // Tiles of a straight sequence coincide with KV blocks.
     void expand(int64_t first) {
@@ -101,6 +111,7 @@ private:
     const int64_t kv_head_;
     float *k_, *v_;  // (D, 32), (32, D)
     std::vector<float> max_, sum_;
+    std::vector<TileQuery> queries_;
 };
 
 }  // namespace
