@@ -90,8 +90,17 @@ def _prefix(prefix: str, suffix: str) -> tuple[PromptPart, ...]:
     return (PromptPart(prefix or "\n", heal=bool(prefix)),)
 
 
+def _fim_in_line(prefix: str, suffix: str) -> tuple[PromptPart, ...]:
+    # On a blank line a small model writes better code when it just goes on.
+    is_on_blank_line = not prefix.rpartition("\n")[2].strip()
+    return _prefix(prefix, suffix) if is_on_blank_line else _fim_psm(prefix, suffix)
+
+
+_FIM_TOKENS = ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")
+
 # The form a model knows with the most to go by comes first.
 FORMS: dict[str, Form] = {
-    "fim_psm": Form(("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"), _fim_psm),
+    "fim_psm": Form(_FIM_TOKENS, _fim_psm),
+    "fim_in_line": Form(_FIM_TOKENS, _fim_in_line),
     "prefix": Form((), _prefix),
 }

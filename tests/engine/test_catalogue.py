@@ -17,6 +17,11 @@ def test_entries_are_consistent() -> None:
         assert entry.file_name.endswith(".gguf")
         assert len(set(entry.parts)) == len(entry.parts) >= 1
         assert entry.fim == entry.prompt_form.startswith("fim")
+        if entry.fim:
+            probed = {row.form: row for row in entry.probe}
+            assert all(row.n_spans >= 100 for row in entry.probe)
+            best = max(row.first_line_exact for row in entry.probe)
+            assert probed[entry.prompt_form].first_line_exact == best
 
 
 def test_parts_are_numbered_as_the_packages_are() -> None:
