@@ -53,21 +53,23 @@ inline float max_magnitude(const float* x, int64_t n) {
 
 // Quantizes n (a multiple of 8) values to round(x * inverse), ties to even.
 inline void round_to_i8(const float* x, float inverse, int8_t* q, int64_t n) {
-    const f32x8 magic = splat(12582912.0f);
+    typedef int8_t i8x8 __attribute__((vector_size(8)));
+    const f32x8 magic = splat(12582912.0f);  // 1.5 * 2^23: the sum's low bits are the integer
     for (int64_t i = 0; i < n; i += 8) {
         const f32x8 shifted = load(x + i) * inverse + magic;
         i32x8 bits;
         std::memcpy(&bits, &shifted, sizeof bits);
-        for (int lane = 0; lane < 8; ++lane) q[i + lane] = int8_t(bits[lane] - 0x4b400000);
+        const i8x8 rounded = __builtin_convertvector(bits, i8x8);  // keeps the lowest byte
+        std::memcpy(q + i, &rounded, sizeof rounded);
     }
 }
 
 // A block that holds NaN or infinity quantizes to scale NaN, so that the fault stays visible.
 inline float quantize_block(const float* x, int8_t* q, int64_t n) {
     const float largest = max_magnitude(x, n);
-    float checksum = 0;
-    for (int64_t i = 0; i < n; ++i) checksum += x[i] * 0.0f;
-    if (!(checksum == 0.0f)) {
+    f32x8 zeros = splat(0);
+    for (int64_t i = 0; i < n; i += 8) zeros += load(x + i) * 0.0f;
+    if (!(sum(zeros) == 0.0f)) {
         std::memset(q, 0, size_t(n));
         return std::bit_cast<float>(0x7fc00000u);
     }
