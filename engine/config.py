@@ -7,9 +7,9 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """How to load a model. Unknown keys are errors.
 
     `model` is a catalogue name or a path to a GGUF file. `n_threads` None means one per usable
-    core. `n_ctx` None means the smaller of the model's own limit and 8192 tokens. `is_exact`
-    computes with f32 activations instead of 8-bit ones: many times slower, for comparing with
-    other engines.
+    core, which is also the most that are used. `n_ctx` None means the smaller of the model's own
+    limit and 8192 tokens. `is_exact` computes with f32 activations instead of 8-bit ones: many
+    times slower, for comparing with other engines.
     """
 
     model: str

@@ -54,7 +54,8 @@ def load_model(file: GgufFile, config: EngineConfig) -> LoadedModel:
         kv_bytes=n_blocks * block_bytes,
     )
     plan.check(memory.available_bytes())
-    n_threads = config.n_threads or memory.usable_cores()
+    # More threads than cores would spend the time waiting for each other.
+    n_threads = min(config.n_threads or memory.usable_cores(), memory.usable_cores())
     model = CpuModel(
         program,
         {weight.name: weights.load(file, weight) for weight in used},

@@ -78,6 +78,7 @@ class KvCache:
     def __init__(self, program: Program, n_blocks: int) -> None:
         layer = program.kv_layers[0]
         self.native = _native.KvCache(len(program.kv_layers), layer.n_kv, layer.head_dim, n_blocks)
+        assert self.native.block_bytes == self.bytes_per_block(program)
 
     @staticmethod
     def bytes_per_block(program: Program) -> int:

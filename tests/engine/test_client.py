@@ -404,3 +404,14 @@ async def test_a_request_the_dead_child_never_got_is_answered_by_the_next_one(ma
     os.kill(engine.pid, signal.SIGKILL)
     # The parent has not heard of the death yet: the request goes to a child that never reads it.
     assert (await engine.generate(request("say hello"))).text == "hello"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_closing_right_after_a_failed_load_starts_nothing_again(make, kind, caplog):
+    for _ in range(5):
+        engine = await make(kind, model="missing")
+        with pytest.raises(ModelNotFoundError):
+            await engine.ready()
+        await engine.close()
+        assert states(engine) == ["starting", "loading", "failed", "closed"]
+    assert "restarts by itself" not in caplog.text

@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -81,3 +82,8 @@ def test_settings_that_name_files_belong_to_the_machine() -> None:
 def test_the_defaults_pass_their_own_checks() -> None:
     defaults = msgspec.to_builtins(Settings())
     assert merged(defaults) == (Settings(), [])
+
+
+def test_the_readme_documents_every_setting_as_it_is() -> None:
+    readme = Path(__file__).parent.parent.parent / "README.md"
+    assert markdown_table() in readme.read_text("utf-8")
