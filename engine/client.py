@@ -258,7 +258,7 @@ class _SupervisedEngine(AsyncEngine):
             if self.state is not EngineState.FAILED:
                 self._set_status(EngineState.STARTING, "the engine ended")
             how = await link.close()
-        # Closing the link may swallow the cancellation that `close` sent; the state tells all the same.
+        # Closing the link may swallow the cancellation that `close` sent; the state still tells.
         if self.state in (EngineState.FAILED, EngineState.CLOSED):
             return None
         return self._mourn(why_not_opened or how, was_loading=was_loading)
