@@ -4,6 +4,7 @@
 // a row in `traits`, a case in `dequantize_row`, and an unpacker in kernels/unpack.h.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 
