@@ -1,0 +1,240 @@
+"""The kernel workbench: how fast each operation is at real shapes, next to what the machine can do.
+
+    python -m benchmarks.kernels [--only TEXT] [--check FILE | --write FILE] [--json]
+
+The roofline is measured on the spot: see `measure_peaks`. A share is the time that the machine's
+limits allow over the time taken, so 100 % means that nothing can be gained.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from time import perf_counter
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.kernel_cases import Case, CaseSteps, Shape, all_cases, linear_case
+from benchmarks.kernel_floors import (
+    FloorError,
+    Machine,
+    Miss,
+    Result,
+    floors_of,
+    misses,
+    read,
+    summarize,
+    write,
+)
+from engine.backends.cpu import isa_name
+from engine.memory import usable_cores
+from lsp_server.cli_bench_machine import OtherUse, cpu_name, read_bytes_per_s
+
+LEAST_RUN_S = 0.01  # a run repeats its step until it is this long
+DEFAULT_CACHE_BYTES = 32 * 2**20
+BUSY_SHARE = 0.05  # above it, the report warns that others were using the machine
+TABLE_COLUMNS = 100
+
+# A float32 product in BLAS on its own threads: a process of its own, so their number can be set.
+_BLAS_PROBE = """
+import time, numpy as np
+a = np.ones((1024, 1024), np.float32)
+best = 1e9
+for _ in range(8):
+    start = time.perf_counter(); a @ a; best = min(best, time.perf_counter() - start)
+print(1024**3 / best)
+"""
+# Products of many rows with weights that stay in cache.
+_INT8_PROBES = (Shape("Q8_0", 512, 512), Shape("Q4_0", 512, 512), Shape("Q4_K", 512, 512))
+_INT8_PROBE_BYTES = 2**20
+
+
+class Peaks(msgspec.Struct):
+    """What the machine can do with this many threads: the roofline."""
+
+    read_bytes_per_s: float
+    int8_macs_per_s: float
+    float_macs_per_s: float
+
+    def roofline_us(self, case: Case) -> float | None:
+        """The least time for what a case must read and compute; None without a roofline."""
+        if case.peak is None:
+            return None
+        macs_per_s = self.int8_macs_per_s if case.peak == "int8" else self.float_macs_per_s
+        return max(case.n_bytes / self.read_bytes_per_s, case.n_macs / macs_per_s) * 1e6
+
+
+class Report(msgspec.Struct):
+    """All of a run; what --json prints."""
+
+    machine: Machine
+    peaks: Peaks
+    least_bytes: int
+    busy_share_of_others: float | None
+    results: list[Result]
+
+
+def measure_peaks(n_threads: int) -> Peaks:
+    """Memory: NumPy's best pass over 256 MiB. float: BLAS's float32 product, with its threads
+    limited to as many. int8: the best of our own kernels, with weights that stay in cache and 128
+    rows, or in any case measured; so a share says how far a shape is from our best, not from what
+    the silicon could do.
+    """
+    names = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
+    threads = {name: str(n_threads) for name in names}
+    probe = subprocess.run(
+        [sys.executable, "-c", _BLAS_PROBE],
+        env={**os.environ, **threads},
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    int8 = 0.0
+    for shape in _INT8_PROBES:
+        case = linear_case(shape, 128)
+        times_us = time_case(case, n_threads, 3, _INT8_PROBE_BYTES)
+        int8 = max(int8, case.n_macs / min(times_us) * 1e6)
+    return Peaks(read_bytes_per_s(n_threads), int8, float(probe.stdout))
+
+
+def time_case(
+    case: Case,
+    n_threads: int,
+    n_runs: int,
+    least_bytes: float,
+    clock: Callable[[], float] = perf_counter,
+) -> list[float]:
+    """Microseconds per operation of every run, after one that does not count."""
+    steps = CaseSteps(case, n_threads, least_bytes)
+    steps.run()
+    start_s = clock()
+    steps.run()
+    n_repeats = max(1, round(LEAST_RUN_S / max(clock() - start_s, 1e-9)))
+    times_us: list[float] = []
+    for _ in range(n_runs):
+        start_s = clock()
+        for _ in range(n_repeats):
+            steps.run()
+        times_us.append((clock() - start_s) * 1e6 / n_repeats / steps.n_copies)
+    return times_us
+
+
+def measure(
+    cases: Iterable[Case],
+    n_threads: int,
+    n_runs: int,
+    least_bytes: int,
+    say: Callable[[str], object] = lambda _: None,
+) -> Report:
+    """Time every case; the machine's peaks are those before and after, whichever is higher."""
+    others = OtherUse([])
+    say("measuring the machine's peaks")
+    before = measure_peaks(n_threads)
+    timed: list[tuple[Case, list[float]]] = []
+    for case in cases:
+        say(case.name)
+        timed.append((case, time_case(case, n_threads, n_runs, least_bytes)))
+    say("measuring the machine's peaks again")
+    peaks = _highest(before, measure_peaks(n_threads), timed)
+    results = [
+        summarize(case.name, times_us, case.n_bytes, case.n_macs, peaks.roofline_us(case))
+        for case, times_us in timed
+    ]
+    machine = Machine(cpu_name(), isa_name(), n_threads)
+    return Report(machine, peaks, least_bytes, others.share(), results)
+
+
+def _highest(before: Peaks, after: Peaks, timed: list[tuple[Case, list[float]]]) -> Peaks:
+    int8 = [case.n_macs / min(times_us) * 1e6 for case, times_us in timed if case.peak == "int8"]
+    return Peaks(
+        max(before.read_bytes_per_s, after.read_bytes_per_s),
+        max(before.int8_macs_per_s, after.int8_macs_per_s, *int8),
+        max(before.float_macs_per_s, after.float_macs_per_s),
+    )
+
+
+def cache_bytes() -> int:
+    """The last-level cache's size as Linux tells it, else a usual one."""
+    kib = [
+        int(path.read_text().strip().removesuffix("K"))
+        for path in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")
+    ]
+    return max(kib) * 1024 if kib else DEFAULT_CACHE_BYTES
+
+
+def show(report: Report) -> None:
+    """The report as a table, and what a reader must know to trust it."""
+    console = Console(highlight=False, markup=False, soft_wrap=True, width=TABLE_COLUMNS)
+    machine, peaks = report.machine, report.peaks
+    console.print(f"{machine.cpu} · {machine.isa} · {machine.threads} threads")
+    console.print(
+        f"reads {peaks.read_bytes_per_s / 1e9:.1f} GB/s (NumPy) · "
+        f"int8 {peaks.int8_macs_per_s / 1e9:.0f} GMAC/s (our best kernel) · "
+        f"float {peaks.float_macs_per_s / 1e9:.0f} GMAC/s (BLAS)"
+    )
+    table = Table("", "µs", "least - most", "noise", "GB/s", "GMAC/s", "of roofline")
+    for result in report.results:
+        share = result.roofline_share
+        table.add_row(
+            result.name,
+            f"{result.median_us:.1f}",
+            f"{result.min_us:.1f} - {result.max_us:.1f}",
+            f"{result.noise:.0%}",
+            f"{result.gb_per_s:.1f}",
+            f"{result.gmac_per_s:.1f}" if result.gmac_per_s else "-",
+            "-" if share is None else f"{share:.0%}",
+        )
+    console.print(table)
+    busy = report.busy_share_of_others
+    if busy is not None and busy > BUSY_SHARE:
+        console.print(f"Other processes used {busy:.0%} of the processors: measure again.")
+
+
+def show_misses(found: list[Miss]) -> None:
+    for miss in found:
+        print(
+            f"{miss.name}: {miss.us:.1f} µs, expected at most {miss.allowed_us:.1f}",
+            file=sys.stderr,
+        )
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--only", default="", metavar="TEXT", help="cases whose name contains it")
+    parser.add_argument("--threads", type=int, default=usable_cores(), metavar="N")
+    parser.add_argument("--runs", type=int, default=7, metavar="N", help="default: 7")
+    parser.add_argument("--json", action="store_true", help="print JSON for programs")
+    floors = parser.add_mutually_exclusive_group()
+    floors.add_argument("--check", type=Path, metavar="FILE", help="fail below these floors")
+    floors.add_argument("--write", type=Path, metavar="FILE", help="make these the floors")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0, or 1 if a case is below its floor, or 2 if the floors do not apply."""
+    args = parse(arguments)
+    cases = [case for case in all_cases() if args.only in case.name]
+    with Console(stderr=True).status("") as status:
+        report = measure(cases, args.threads, args.runs, 2 * cache_bytes(), status.update)
+    if args.json:
+        print(msgspec.json.encode(report).decode())
+    else:
+        show(report)
+    if args.write:
+        write(args.write, floors_of(report.machine, report.results))
+    if args.check:
+        try:
+            found = misses(read(args.check), report.machine, report.results)
+        except FloorError as error:
+            print(f"kernels: {error}", file=sys.stderr)
+            return 2
+        show_misses(found)
+        return 1 if found else 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
