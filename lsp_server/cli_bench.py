@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -22,6 +23,15 @@ from engine.engine import Engine
 from engine.gguf.reader import GgufFile
 from lsp_server.cli_bench_machine import OtherUse, cpu_name, read_bytes_per_s
 from lsp_server.cli_bench_peer import LlamaCpp, PeerError, find_python
+from lsp_server.cli_bench_verify import (
+    CONTEXT_TOKENS,
+    VERIFY_ROWS,
+    VERIFY_STEPS,
+    VerifySteps,
+    python_share_row,
+    show_costs,
+    with_costs,
+)
 from lsp_server.cli_options import Commands, add_model_options, engine_config, positive
 
 BASELINE = "llama.cpp"
@@ -54,7 +64,7 @@ def add_parser(commands: Commands) -> None:
         help="measure speed next to llama.cpp",
         description="Tokens per second of the engine and of llama.cpp, taking turns.",
     )
-    parser.add_argument("what", choices=("decode", "prefill", "all"))
+    parser.add_argument("what", choices=("decode", "prefill", "verify", "all"))
     parser.add_argument("--runs", type=positive, default=5, metavar="N", help="default: 5")
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
     parser.add_argument(
@@ -93,10 +103,15 @@ def _bench(args: argparse.Namespace, open_things: ExitStack) -> dict[str, Any]:
     bandwidth = read_bytes_per_s(info.n_threads)
     others = OtherUse([] if peer is None else [peer.pid])
     status = open_things.enter_context(Console(stderr=True).status("warming up"))
-    rows = [
-        row(measurement, take_turns(measurement, args.runs, status.update), info.name)
-        for measurement in _measurements(args.what, engine, peer)
-    ]
+    rows: list[dict[str, Any]] = []
+    for measurement in _measurements(args.what, engine, peer):
+        (speeds,) = take_turns([measurement], args.runs, status.update)
+        rows.append(row(measurement, speeds, info.name))
+    if args.what in ("verify", "all"):
+        if info.n_ctx >= CONTEXT_TOKENS + max(VERIFY_ROWS):
+            rows += _verify_rows(engine, peer, args.runs, status.update)
+        status.update("python share of a decode step")
+        rows.append(python_share_row(engine, args.runs))
     return {
         "machine": {
             "cpu": cpu_name(),
@@ -140,20 +155,49 @@ def _prefill_measurement(engine: Engine, peer: LlamaCpp | None, ids: list[int]) 
     )
 
 
-def take_turns(measurement: Measurement, n_runs: int, say: Callable[[str], None]) -> Speeds:
-    """One uncounted run of each for warming up, then ours, theirs, ours, theirs, ..."""
-    speeds = Speeds()
+def _verify_rows(
+    engine: Engine, peer: LlamaCpp | None, n_runs: int, say: Callable[[str], None]
+) -> list[dict[str, Any]]:
+    """Steps of 1 to 32 rows after 1,024 tokens, all by turns: their ratios are of one minute."""
+    ids = _code_tokens(engine)
+    context, rows = ids[:CONTEXT_TOKENS], ids[CONTEXT_TOKENS : CONTEXT_TOKENS + max(VERIFY_ROWS)]
+    session = engine.session()
+    steps = VerifySteps(session, context)
+    measurements = [
+        Measurement(
+            f"verify {n}",
+            n,
+            partial(steps.ms, rows[:n]),
+            peer and partial(peer.verify_ms, context, rows[:n], VERIFY_STEPS),
+        )
+        for n in VERIFY_ROWS
+    ]
+    try:
+        speeds = take_turns(measurements, n_runs, say)
+    finally:
+        session.release()
+    return with_costs(
+        [row(m, s, engine.info.name) for m, s in zip(measurements, speeds, strict=True)]
+    )
+
+
+def take_turns(
+    measurements: list[Measurement], n_runs: int, say: Callable[[str], None]
+) -> list[Speeds]:
+    """One uncounted round for warming up, then rounds of ours, theirs of every measurement."""
+    all_speeds = [Speeds() for _ in measurements]
     for run_idx in range(-1, n_runs):
         turn = "warming up" if run_idx < 0 else f"run {run_idx + 1} of {n_runs}"
-        say(f"{measurement.name}: {turn}")
-        ours_ms = measurement.ours()
-        peer_ms = None if measurement.peer is None else measurement.peer()
-        if run_idx < 0:
-            continue
-        speeds.ours.append(measurement.n_tokens * 1000 / ours_ms)
-        if peer_ms is not None:
-            speeds.peer.append(measurement.n_tokens * 1000 / peer_ms)
-    return speeds
+        for measurement, speeds in zip(measurements, all_speeds, strict=True):
+            say(f"{measurement.name}: {turn}")
+            ours_ms = measurement.ours()
+            peer_ms = None if measurement.peer is None else measurement.peer()
+            if run_idx < 0:
+                continue
+            speeds.ours.append(measurement.n_tokens * 1000 / ours_ms)
+            if peer_ms is not None:
+                speeds.peer.append(measurement.n_tokens * 1000 / peer_ms)
+    return all_speeds
 
 
 def prefill_ms(engine: Engine, ids: list[int]) -> float:
@@ -211,13 +255,18 @@ def show(report: dict[str, Any]) -> None:
     )
     table = Table("", "flash-lsp tok/s", "llama.cpp tok/s", "ratio")
     for entry in rows:
-        ours = _spread(entry["value"], entry["min"], entry["max"])
+        ours = "-"
+        if entry["value"] is not None:
+            ours = _spread(entry["value"], entry["min"], entry["max"])
+        if entry["unit"] != "tok/s":
+            ours += f" {entry['unit']}"
         peer, ratio = "-", "-"
         if entry["baseline"] is not None:
             peer = _spread(entry["baseline_value"], entry["baseline_min"], entry["baseline_max"])
             ratio = f"{entry['ratio']:.2f}"
         table.add_row(entry["name"], ours, peer, ratio)
     console.print(table)
+    show_costs(console, rows)
     console.print(f"Medians of {rows[0]['runs']} runs taken by turns; (least - most).")
     for line in _remarks(machine, rows):
         console.print(line)

@@ -97,6 +97,13 @@ class LlamaCpp:
         """Time to decode greedily after a prompt, the prompt's own time not counted."""
         return self._ask("decode", ids=ids, n_tokens=n_tokens)["ms"]
 
+    def verify_ms(self, ids: list[int], rows: list[int], n_steps: int) -> float:
+        """Mean time of a step over `rows` after a prompt, with every row's logits.
+
+        The prompt is computed once and kept while calls name the same one.
+        """
+        return self._ask("verify", ids=ids, rows=rows, n_steps=n_steps)["ms"]
+
     def write_logits(self, ids: list[int], path: Path) -> None:
         """Write the logits of every token to an .npy file: (len(ids), n_vocab) float32."""
         self._ask("logits", ids=ids, path=str(path))

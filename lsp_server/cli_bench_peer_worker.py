@@ -25,6 +25,7 @@ class Peer:
     def __init__(self) -> None:
         self.context: Any = None
         self.model: Any = None
+        self.kept_ids: list[int] | None = None  # what the context holds, if verify computed it
 
     def load(
         self,
@@ -86,6 +87,24 @@ class Peer:
             tokens.append(self._argmax())
         return {"ms": (time.perf_counter() - start_s) * 1e3, "tokens": tokens[1:]}
 
+    def verify(self, ids: list[int], rows: list[int], n_steps: int) -> dict[str, Any]:
+        """Steps over `rows` after a prompt that is kept from call to call; the time of one step.
+
+        Every row's logits are computed. Choosing tokens from them is not counted.
+        """
+        if self.kept_ids != ids:
+            self._clear()
+            self._append(ids, 0, all_logits=False)
+            self.kept_ids = ids
+        memory = llama_cpp.llama_get_memory(self.context)
+        start_s = time.perf_counter()
+        for _ in range(n_steps):
+            self._append(rows, len(ids), all_logits=True)
+            llama_cpp.llama_get_logits(self.context)  # waits for them
+            if not llama_cpp.llama_memory_seq_rm(memory, 0, len(ids), -1):
+                raise RuntimeError("llama.cpp cannot take back tokens of this model's sequences")
+        return {"ms": (time.perf_counter() - start_s) * 1e3 / n_steps}
+
     def logits(self, ids: list[int], path: str) -> dict[str, Any]:
         """Write the logits of every token to an .npy file: (len(ids), n_vocab) float32."""
         self._clear()
@@ -101,6 +120,7 @@ class Peer:
         return {"n_rows": len(ids)}
 
     def _clear(self) -> None:
+        self.kept_ids = None
         llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self.context), False)
 
     def _append(self, ids: list[int], n_past: int, all_logits: bool) -> None:
@@ -133,6 +153,7 @@ def main() -> None:
         "tokenize": peer.tokenize,
         "prefill": peer.prefill,
         "decode": peer.decode,
+        "verify": peer.verify,
         "logits": peer.logits,
     }
     for line in sys.stdin:

@@ -37,7 +37,7 @@ def measurement(ours_ms: float, peer_ms: float, calls: list[str]) -> Measurement
 
 def test_engines_take_turns_and_the_first_turn_does_not_count() -> None:
     calls: list[str] = []
-    speeds = take_turns(measurement(100, 200, calls), 2, lambda _: None)
+    (speeds,) = take_turns([measurement(100, 200, calls)], 2, lambda _: None)
     assert calls == ["ours", "peer"] * 3
     assert speeds == Speeds(ours=[100.0, 100.0], peer=[50.0, 50.0])
 
@@ -58,8 +58,11 @@ def test_without_llama_cpp_the_baseline_is_null(
     monkeypatch.setattr(cli_bench, "find_python", find_no_python)
     assert bench("all", "--model", tiny_model, "--runs", "2", "--threads", "1", "--json") == 0
     report: dict[str, Any] = json.loads(capsys.readouterr().out)
-    assert [entry["name"] for entry in report["rows"]] == ["decode", "prefill 512"]
-    for entry in report["rows"]:
+    *speeds, python_share = report["rows"]
+    assert [entry["name"] for entry in speeds] == ["decode", "prefill 512"]  # its context is short
+    assert python_share["name"] == "python share of a decode step"
+    assert set(python_share) >= ROW_KEYS
+    for entry in speeds:
         assert set(entry) >= ROW_KEYS
         assert 0 < entry["min"] <= entry["value"] <= entry["max"]
         assert (entry["baseline"], entry["baseline_value"], entry["ratio"]) == (None, None, None)
