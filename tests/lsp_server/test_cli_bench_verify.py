@@ -1,3 +1,4 @@
+import argparse
 import importlib.util
 import json
 import sys
@@ -9,6 +10,7 @@ from rich.console import Console
 
 from engine.config import EngineConfig
 from engine.engine import Engine
+from lsp_server import cli_bench
 from lsp_server.cli_bench import Measurement, Speeds, row
 from lsp_server.cli_bench_peer import LlamaCpp
 from lsp_server.cli_bench_verify import (
@@ -70,6 +72,28 @@ def test_the_python_share_is_a_share_and_survives_json(engine: Engine) -> None:
     entry = json.loads(json.dumps(python_share_row(engine, 2)))
     assert (entry["unit"], entry["runs"]) == ("%", 2)
     assert 0 < entry["min"] <= entry["value"] <= entry["max"] < 100
+
+
+def test_the_command_measures_every_number_of_rows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find_no_python(_: str | None) -> None:
+        return None
+
+    monkeypatch.setattr(cli_bench, "find_python", find_no_python)
+    path = write_tiny_gguf(tmp_path / "tiny.gguf", "qwen2", "Q8_0", n_ctx=2048)
+    parser = argparse.ArgumentParser()
+    cli_bench.add_parser(parser.add_subparsers())
+    command = ["bench", "verify", "--model", str(path), "--runs", "1", "--threads", "1"]
+    args = parser.parse_args([*command, "--json"])
+    assert args.run(args) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [entry["name"] for entry in rows] == [
+        *(f"verify {n}" for n in VERIFY_ROWS),
+        "python share of a decode step",
+    ]
+    assert rows[0]["step_cost"] == 1
+    assert rows[5]["step_ms"] > 0 and rows[5]["baseline_step_cost"] is None
 
 
 @pytest.mark.skipif(not HAS_LLAMA_CPP, reason="needs the extra `bench`")
