@@ -5,7 +5,7 @@ from statistics import median
 
 import msgspec
 
-LEAST_NOISE = 0.05  # runs minutes apart differ by more than the runs of one minute
+LEAST_NOISE = 0.1  # runs minutes apart differ by more than the runs of one minute
 
 
 class FloorError(Exception):
@@ -13,21 +13,20 @@ class FloorError(Exception):
 
 
 class Result(msgspec.Struct):
-    """A case's time per operation over all runs, and what that means."""
+    """A case's time per operation over all runs, and what that means.
+
+    `noise` is the spread of the runs without the fastest and the slowest, as a share of the median.
+    """
 
     name: str
     median_us: float
     min_us: float
     max_us: float
+    noise: float
     runs: int
     gb_per_s: float
     gmac_per_s: float
     roofline_share: float | None  # None: no roofline for it
-
-    @property
-    def noise(self) -> float:
-        """The spread of the runs as a share of their median."""
-        return (self.max_us - self.min_us) / self.median_us
 
 
 class Machine(msgspec.Struct):
@@ -39,7 +38,7 @@ class Machine(msgspec.Struct):
 
 
 class Floor(msgspec.Struct):
-    """The median of a case and how far runs strayed from each other, as a share of it."""
+    """A case's median, and how far slower than it a run may be by noise, as a share of speed."""
 
     us: float
     noise: float
@@ -65,11 +64,13 @@ def summarize(
 ) -> Result:
     """A case's result from its runs; bytes and multiply-accumulates are per operation."""
     middle_us = median(times_us)
+    inner_us = sorted(times_us)[1:-1] or [middle_us]
     return Result(
         name=name,
         median_us=middle_us,
         min_us=min(times_us),
         max_us=max(times_us),
+        noise=(inner_us[-1] - inner_us[0]) / middle_us,
         runs=len(times_us),
         gb_per_s=n_bytes / middle_us / 1e3,
         gmac_per_s=n_macs / middle_us / 1e3,

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from statistics import median
 from time import perf_counter
 
 import msgspec
@@ -36,6 +37,7 @@ from lsp_server.cli_bench_machine import OtherUse, cpu_name, read_bytes_per_s
 
 LEAST_RUN_S = 0.01  # a run repeats its step until it is this long
 DEFAULT_CACHE_BYTES = 32 * 2**20
+CACHES = 4  # weights rotate through as many: of twice a cache, some of it still hits
 BUSY_SHARE = 0.05  # above it, the report warns that others were using the machine
 TABLE_COLUMNS = 100
 
@@ -80,9 +82,10 @@ class Report(msgspec.Struct):
 
 def measure_peaks(n_threads: int) -> Peaks:
     """Memory: NumPy's best pass over 256 MiB. float: BLAS's float32 product, with its threads
-    limited to as many. int8: the best of our own kernels, with weights that stay in cache and 128
-    rows, or in any case measured; so a share says how far a shape is from our best, not from what
-    the silicon could do.
+    limited to as many. int8: our own kernels with weights that stay in cache and 128 rows.
+
+    `measure` raises each to what any case reached. So the int8 peak is our best kernel's: shares
+    of it say which shapes lag behind, not what the silicon could do.
     """
     names = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
     threads = {name: str(n_threads) for name in names}
@@ -129,7 +132,7 @@ def measure(
     least_bytes: int,
     say: Callable[[str], object] = lambda _: None,
 ) -> Report:
-    """Time every case; the machine's peaks are those before and after, whichever is higher."""
+    """Time every case, with the machine's peaks taken before and after."""
     others = OtherUse([])
     say("measuring the machine's peaks")
     before = measure_peaks(n_threads)
@@ -148,12 +151,21 @@ def measure(
 
 
 def _highest(before: Peaks, after: Peaks, timed: list[tuple[Case, list[float]]]) -> Peaks:
-    int8 = [case.n_macs / min(times_us) * 1e6 for case, times_us in timed if case.peak == "int8"]
-    return Peaks(
+    """The best that was ever seen, so that no share exceeds 100 % by more than noise."""
+    highest = Peaks(
         max(before.read_bytes_per_s, after.read_bytes_per_s),
-        max(before.int8_macs_per_s, after.int8_macs_per_s, *int8),
+        max(before.int8_macs_per_s, after.int8_macs_per_s),
         max(before.float_macs_per_s, after.float_macs_per_s),
     )
+    for case, times_us in timed:
+        per_s = 1e6 / median(times_us)
+        if case.peak is not None and case.n_rows == 1:
+            highest.read_bytes_per_s = max(highest.read_bytes_per_s, case.n_bytes * per_s)
+        if case.peak == "int8":
+            highest.int8_macs_per_s = max(highest.int8_macs_per_s, case.n_macs * per_s)
+        if case.peak == "float":
+            highest.float_macs_per_s = max(highest.float_macs_per_s, case.n_macs * per_s)
+    return highest
 
 
 def cache_bytes() -> int:
@@ -171,9 +183,9 @@ def show(report: Report) -> None:
     machine, peaks = report.machine, report.peaks
     console.print(f"{machine.cpu} · {machine.isa} · {machine.threads} threads")
     console.print(
-        f"reads {peaks.read_bytes_per_s / 1e9:.1f} GB/s (NumPy) · "
-        f"int8 {peaks.int8_macs_per_s / 1e9:.0f} GMAC/s (our best kernel) · "
-        f"float {peaks.float_macs_per_s / 1e9:.0f} GMAC/s (BLAS)"
+        f"reads {peaks.read_bytes_per_s / 1e9:.1f} GB/s · "
+        f"int8 {peaks.int8_macs_per_s / 1e9:.0f} GMAC/s · "
+        f"float {peaks.float_macs_per_s / 1e9:.0f} GMAC/s (measure_peaks says how)"
     )
     table = Table("", "µs", "least - most", "noise", "GB/s", "GMAC/s", "of roofline")
     for result in report.results:
@@ -218,7 +230,7 @@ def main(arguments: list[str] | None = None) -> int:
     args = parse(arguments)
     cases = [case for case in all_cases() if args.only in case.name]
     with Console(stderr=True).status("") as status:
-        report = measure(cases, args.threads, args.runs, 2 * cache_bytes(), status.update)
+        report = measure(cases, args.threads, args.runs, CACHES * cache_bytes(), status.update)
     if args.json:
         print(msgspec.json.encode(report).decode())
     else:
