@@ -8,9 +8,10 @@ namespace native::cpu {
 
 namespace {
 
-// About a millisecond: sleeping and waking costs more than most ops of a step take, and an idle
-// pool still sleeps at once by human measure.
-constexpr int kSpins = 40000;
+// About a millisecond in all: sleeping and waking costs more than most ops of a step take, and an
+// idle pool still sleeps at once by human measure. After the first part of it the core is offered
+// to others at intervals, since the thread that is waited for may be waiting for this very core.
+constexpr int kSpins = 40000, kSpinsBeforeYield = 2000, kYieldInterval = 256;
 
 void pause_briefly() {
 #if defined(__x86_64__)
@@ -37,6 +38,7 @@ void ThreadPool::wait_while_equal(std::atomic<uint32_t>& value, uint32_t old) {
     for (int i = 0; i < kSpins; ++i) {
         if (value.load(std::memory_order_acquire) != old) return;
         pause_briefly();
+        if (i >= kSpinsBeforeYield && i % kYieldInterval == 0) std::this_thread::yield();
     }
     while (value.load(std::memory_order_acquire) == old) value.wait(old, std::memory_order_acquire);
 }
