@@ -3,6 +3,10 @@
 #include <cstring>
 
 #include "error.h"
+#if defined(__aarch64__) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
 
 namespace native::cpu {
 
@@ -16,9 +20,26 @@ extern const Kernels table;
 namespace avx512 {
 extern const Kernels table;
 }
+#elif defined(__aarch64__)
+namespace neon {
+extern const Kernels table;
+}
 #endif
 
 namespace {
+
+#if defined(__aarch64__)
+// Every Apple processor that runs macOS has the dot product; elsewhere the system must say so.
+bool has_dot_product() {
+#if defined(__APPLE__)
+    return true;
+#elif defined(__linux__)
+    return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+#else
+    return false;
+#endif
+}
+#endif
 
 const Kernels* available(const char* isa) {
 #if defined(__x86_64__)
@@ -29,6 +50,8 @@ const Kernels* available(const char* isa) {
         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
     if (std::strcmp(isa, "avx512") == 0) return has_avx512 ? &avx512::table : nullptr;
     if (std::strcmp(isa, "avx2") == 0) return has_avx2 ? &avx2::table : nullptr;
+#elif defined(__aarch64__)
+    if (std::strcmp(isa, "neon") == 0) return has_dot_product() ? &neon::table : nullptr;
 #endif
     return std::strcmp(isa, "portable") == 0 ? &portable::table : nullptr;
 }
@@ -42,7 +65,7 @@ const Kernels& kernels(const char* isa) {
                 std::string("instruction set '") + isa + "' is unknown or not available here");
         return *chosen;
     }
-    for (const char* name : {"avx512", "avx2"})
+    for (const char* name : {"avx512", "avx2", "neon"})
         if (const Kernels* best = available(name)) return *best;
     return portable::table;
 }

@@ -23,7 +23,7 @@ def is_available(isa: str) -> bool:
     return True
 
 
-ISAS = [isa for isa in ("portable", "avx2", "avx512") if is_available(isa)]
+ISAS = [isa for isa in ("portable", "avx2", "avx512", "neon") if is_available(isa)]
 F32 = int(WeightType.F32)
 MOST_ROWS = 128
 

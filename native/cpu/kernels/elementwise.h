@@ -53,15 +53,8 @@ inline float max_magnitude(const float* x, int64_t n) {
 
 // Quantizes n (a multiple of 8) values to round(x * inverse), ties to even.
 inline void round_to_i8(const float* x, float inverse, int8_t* q, int64_t n) {
-    typedef int8_t i8x8 __attribute__((vector_size(8)));
     const f32x8 magic = splat(12582912.0f);  // 1.5 * 2^23: the sum's low bits are the integer
-    for (int64_t i = 0; i < n; i += 8) {
-        const f32x8 shifted = load(x + i) * inverse + magic;
-        i32x8 bits;
-        std::memcpy(&bits, &shifted, sizeof bits);
-        const i8x8 rounded = __builtin_convertvector(bits, i8x8);  // keeps the lowest byte
-        std::memcpy(q + i, &rounded, sizeof rounded);
-    }
+    for (int64_t i = 0; i < n; i += 8) store_low_bytes(q + i, load(x + i) * inverse + magic);
 }
 
 // A block that holds NaN or infinity quantizes to scale NaN, so that the fault stays visible.
@@ -116,11 +109,7 @@ inline int64_t argmax(const float* x, int64_t n) {
 
 inline void to_half(const float* x, uint16_t* y, int64_t n) {
     int64_t i = 0;
-#if NATIVE_AVX2
-    for (; i + 8 <= n; i += 8)
-        _mm_storeu_si128(reinterpret_cast<__m128i*>(y + i),
-                         _mm256_cvtps_ph(_mm256_loadu_ps(x + i), _MM_FROUND_TO_NEAREST_INT));
-#endif
+    for (; i + 8 <= n; i += 8) store_half(y + i, load(x + i));
     for (; i < n; ++i) y[i] = float_to_half(x[i]);
 }
 

@@ -1,4 +1,4 @@
-// The register of eight rows: AVX2's names for what linear_x86.h is written in.
+// The register of eight rows: AVX2's names for what linear_lanes.h is written in.
 #pragma once
 
 #include "simd.h"

@@ -59,8 +59,8 @@ inline void linear_float(const LinearArgs& a, int64_t begin, int64_t end) {
 
 }  // namespace native::cpu::KERNEL_ISA
 
-#if NATIVE_AVX2
-#include "linear_x86.h"
+#if NATIVE_AVX2 || NATIVE_NEON
+#include "linear_lanes.h"
 #else
 #include "linear_portable.h"
 #endif

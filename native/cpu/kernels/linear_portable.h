@@ -95,10 +95,10 @@ inline void linear_q8(const LinearArgs& a, int64_t begin, int64_t end) {
                 const int64_t slot = b * a.n_rows + t;
                 const int isum = dot(q, a.activations.q + slot * kBlock, kBlock);
                 const float scale = a.activations.scale[slot];
-                acc = fma(float(isum), half(row[b].d) * scale, acc);
+                acc = fma(float(isum), half_to_float(row[b].d) * scale, acc);
                 if constexpr (kHasMinimum<Block>) {
                     const int total = static_cast<const int32_t*>(a.activations.sum)[slot];
-                    acc = fma(float(total), half(row[b].m) * scale, acc);
+                    acc = fma(float(total), half_to_float(row[b].m) * scale, acc);
                 }
             }
             write_group(a, &acc, 1, t, 1, r, 1);
@@ -125,9 +125,9 @@ inline void linear_q8k(const LinearArgs& a, int64_t begin, int64_t end) {
                     msum += minimum[s] * sums[s];
                 }
                 const float d = a.activations.scale[slot];
-                acc = fma(float(isum), half(row[b].d) * d, acc);
+                acc = fma(float(isum), half_to_float(row[b].d) * d, acc);
                 if constexpr (kHasMinimum<Block>)
-                    acc = fma(float(msum), -(half(row[b].dmin) * d), acc);
+                    acc = fma(float(msum), -(half_to_float(row[b].dmin) * d), acc);
             }
             write_group(a, &acc, 1, t, 1, r, 1);
         }

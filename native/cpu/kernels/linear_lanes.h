@@ -1,16 +1,19 @@
-// Quantized linear on x86: kLanes weight rows at a time, straight from the file's layout.
+// Quantized linear with vector registers: kLanes weight rows at a time, straight from the file's
+// layout.
 //
 // The packed bytes of the rows are transposed as 4-byte groups, so that lane r of every register
 // belongs to row r. One group of every row meets one broadcast group of an activation row; nothing
 // is summed across lanes. Unpacking is paid once for all activation rows.
-// Written in the names of lanes_avx2.h and lanes_avx512.h.
+// Written in the names of lanes_avx2.h, lanes_avx512.h and lanes_neon.h.
 #pragma once
 
 #include "../kernels.h"
 #if NATIVE_AVX512
 #include "lanes_avx512.h"
-#else
+#elif NATIVE_AVX2
 #include "lanes_avx2.h"
+#else
+#include "lanes_neon.h"
 #endif
 
 namespace native::cpu::KERNEL_ISA {
@@ -71,7 +74,7 @@ inline void prefetch_next_group(const LinearArgs& a, int64_t r0, int64_t b) {
     const uint8_t* next = a.weight + (r0 + kLanes) * a.row_bytes;
     const int64_t begin = b * kLanes * int64_t(sizeof(Block));
     for (int64_t i = begin; i < begin + kLanes * int64_t(sizeof(Block)); i += 64)
-        _mm_prefetch(reinterpret_cast<const char*>(next + i), _MM_HINT_T0);
+        __builtin_prefetch(next + i);
 }
 
 // ---- 32-element blocks: eight groups of unsigned values, minus kOffset ----

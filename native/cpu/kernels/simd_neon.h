@@ -1,0 +1,85 @@
+// f32x8 as two NEON registers, with the operators that the compiler's own vectors have. A vector
+// type of 32 bytes would live in memory here. Part of simd.h.
+#pragma once
+
+#include <arm_neon.h>
+
+namespace native::cpu::KERNEL_ISA {
+
+struct f32x8 {
+    float32x4_t low, high;
+
+    f32x8() = default;
+    f32x8(float32x4_t low_lanes, float32x4_t high_lanes) : low(low_lanes), high(high_lanes) {}
+    // Implicit: a number mixes with a vector as the same number in every lane.
+    f32x8(float value) : low(vdupq_n_f32(value)), high(low) {}
+
+    float operator[](int i) const { return i < 4 ? low[i] : high[i - 4]; }
+
+    friend f32x8 operator+(f32x8 a, f32x8 b) {
+        return {vaddq_f32(a.low, b.low), vaddq_f32(a.high, b.high)};
+    }
+    friend f32x8 operator-(f32x8 a, f32x8 b) {
+        return {vsubq_f32(a.low, b.low), vsubq_f32(a.high, b.high)};
+    }
+    friend f32x8 operator*(f32x8 a, f32x8 b) {
+        return {vmulq_f32(a.low, b.low), vmulq_f32(a.high, b.high)};
+    }
+    friend f32x8 operator/(f32x8 a, f32x8 b) {
+        return {vdivq_f32(a.low, b.low), vdivq_f32(a.high, b.high)};
+    }
+    friend f32x8 operator-(f32x8 a) { return {vnegq_f32(a.low), vnegq_f32(a.high)}; }
+    friend f32x8& operator+=(f32x8& a, f32x8 b) { return a = a + b; }
+};
+
+inline f32x8 splat(float value) {
+    return value;
+}
+
+inline f32x8 load(const float* p) {
+    return {vld1q_f32(p), vld1q_f32(p + 4)};
+}
+
+inline void store(float* p, f32x8 v) {
+    vst1q_f32(p, v.low);
+    vst1q_f32(p + 4, v.high);
+}
+
+inline f32x8 fma(f32x8 a, f32x8 b, f32x8 c) {
+    return {vfmaq_f32(c.low, a.low, b.low), vfmaq_f32(c.high, a.high, b.high)};
+}
+
+// In every lane: a < b ? yes : no.
+inline f32x8 select_less(f32x8 a, f32x8 b, f32x8 yes, f32x8 no) {
+    return {vbslq_f32(vcltq_f32(a.low, b.low), yes.low, no.low),
+            vbslq_f32(vcltq_f32(a.high, b.high), yes.high, no.high)};
+}
+
+// 2^n for integers n in -126..127.
+inline f32x8 power_of_two(f32x8 n) {
+    const auto power = [](float32x4_t exponent) {
+        const int32x4_t biased = vaddq_s32(vcvtq_s32_f32(exponent), vdupq_n_s32(127));
+        return vreinterpretq_f32_s32(vshlq_n_s32(biased, 23));
+    };
+    return {power(n.low), power(n.high)};
+}
+
+// Writes the lowest byte of every lane.
+inline void store_low_bytes(int8_t* p, f32x8 v) {
+    const int16x4_t low = vmovn_s32(vreinterpretq_s32_f32(v.low));
+    const int16x4_t high = vmovn_s32(vreinterpretq_s32_f32(v.high));
+    vst1_s8(p, vmovn_s16(vcombine_s16(low, high)));
+}
+
+inline f32x8 load_half(const uint16_t* p) {
+    const float16x8_t v = vreinterpretq_f16_u16(vld1q_u16(p));
+    return {vcvt_f32_f16(vget_low_f16(v)), vcvt_high_f32_f16(v)};
+}
+
+// Rounds to nearest even.
+inline void store_half(uint16_t* p, f32x8 v) {
+    const float16x8_t halves = vcvt_high_f16_f32(vcvt_f16_f32(v.low), v.high);
+    vst1q_u16(p, vreinterpretq_u16_f16(halves));
+}
+
+}  // namespace native::cpu::KERNEL_ISA
