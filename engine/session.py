@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from engine.backends.cpu import KV_BLOCK_TOKENS, CpuModel, KvCache
 from engine.errors import ContextOverflowError, RequestError
 from engine.kv_blocks import BlockPool, BlockTable, Copy
-
-ROOT = -1  # the parent of rows that continue the committed sequence directly
+from engine.speculation.draft import ROOT
 
 
 class StepCancelled(Exception):
