@@ -4,7 +4,7 @@ Every copy has a weight (or KV layer) of its own, together beyond the last-level
 real step; so a case of one row measures memory and not the cache. Weights are random bits.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import ceil
 
@@ -188,11 +188,17 @@ def attention_case(n_head: int, n_kv: int, head_dim: int, n_rows: int, n_past: i
         2.0 * n_kv * head_dim * (n_past + n_rows) * 2,  # keys and values, f16
         2.0 * n_head * head_dim * n_keys,  # q k^T and p v
         {"q": n_head * head_dim, "k": n_kv * head_dim, "v": n_kv * head_dim},
-        lambda program, inputs, _: program.attention(
-            inputs["q"], inputs["k"], inputs["v"], n_head, n_kv, scale
-        ),
+        lambda program, inputs, _: _attend(program, inputs, n_head, n_kv, scale),
         n_past=n_past,
     )
+
+
+def _attend(
+    program: Program, inputs: Mapping[str, Activation], n_head: int, n_kv: int, scale: float
+) -> Activation:
+    kv = program.kv_layer(n_kv, inputs["k"].width // n_kv)
+    program.kv_write(kv, inputs["k"], inputs["v"])
+    return program.attention(inputs["q"], kv, n_head, scale)
 
 
 def elementwise_cases(n_embd: int, n_ff: int, head_dim: int, n_rows: int) -> Iterator[Case]:
@@ -260,7 +266,7 @@ def _random_bytes(shape: Shape, rng: np.random.Generator) -> Bytes:
 
 
 def _kv_cache(program: Program, n_blocks: int) -> KvCache:
-    return KvCache(program, n_blocks) if program.kv_layers else _no_kv()
+    return KvCache(program.kv_layers, n_blocks) if program.kv_layers else _no_kv()
 
 
 def _present(weight: Weight | None) -> Weight:

@@ -39,7 +39,7 @@ def load_model(file: GgufFile, config: EngineConfig) -> LoadedModel:
     program = build_program(file, described)
     used = program.weights_used()
     n_ctx = _choose_ctx(config, file)
-    block_bytes = KvCache.bytes_per_block(program)
+    block_bytes = KvCache.bytes_per_block(program.kv_layers)
     # One full context for the running sequence, and what the cache may hold beside it.
     n_blocks = -(-n_ctx // KV_BLOCK_TOKENS) + 2 + config.prefix_cache_bytes // block_bytes
     tensors = [file.tensors[weight.name] for weight in used]
@@ -66,7 +66,7 @@ def load_model(file: GgufFile, config: EngineConfig) -> LoadedModel:
     )
     return LoadedModel(
         model=model,
-        kv=KvCache(program, n_blocks),
+        kv=KvCache(program.kv_layers, n_blocks),
         n_blocks=n_blocks,
         block_bytes=block_bytes,
         n_ctx=n_ctx,

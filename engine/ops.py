@@ -103,7 +103,9 @@ class KvWrite(Op):
 class Attention(Op):
     """out = softmax(q k^T * scale) v over the committed keys, ancestors and self.
 
-    q and out are (T, H * D), or (R, H * D) for the selected rows alone.
+    q and out are (T, H * D), or (R, H * D) for the selected rows alone. With `window`, a row sees
+    only that many keys, its own the last of them. With `is_block`, every row sees all rows of the
+    step instead of its ancestors (SPEC A.4).
     """
 
     out: Activation
@@ -111,6 +113,8 @@ class Attention(Op):
     kv: KvLayer
     n_head: int
     scale: float
+    window: int | None
+    is_block: bool
 
 
 @dataclass(frozen=True, eq=False)

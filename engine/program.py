@@ -93,27 +93,39 @@ class Program:
         self.ops.append(Rope(x, inverse_frequencies, head_dim, is_neox))
         return x
 
+    def kv_layer(self, n_kv: int, head_dim: int) -> KvLayer:
+        """Room for the keys and values of one more attention layer."""
+        self.kv_layers.append(KvLayer(len(self.kv_layers), n_kv, head_dim))
+        return self.kv_layers[-1]
+
+    def kv_write(self, kv: KvLayer, k: Activation, v: Activation) -> None:
+        """Stores k and v (T, K * D); `kv` may be a layer that another Program declared."""
+        self._expect(
+            k.width == v.width == kv.n_kv * kv.head_dim,
+            f"keys of width {k.width} and values of {v.width}",
+            kv.n_kv * kv.head_dim,
+        )
+        self.ops.append(KvWrite(kv, k, v))
+
     def attention(
         self,
         q: Activation,
-        k: Activation,
-        v: Activation,
+        kv: KvLayer,
         n_head: int,
-        n_kv: int,
         scale: float,
+        *,
+        window: int | None = None,
+        is_block: bool = False,
     ) -> Activation:
-        """Stores k and v (T, K * D) in the next KV layer and attends: q (T or R, H * D) -> same."""
-        head_dim = q.width // n_head
+        """Attends to what `kv` holds: q (T or R, H * D) -> same."""
         self._expect(
-            n_head % n_kv == 0 and k.width == v.width == n_kv * head_dim,
-            f"attention of {n_head}/{n_kv} heads over k {k.width}, v {v.width}",
-            n_kv * head_dim,
+            n_head % kv.n_kv == 0 and q.width == n_head * kv.head_dim,
+            f"attention of {n_head} heads over {kv.n_kv}, queries of width {q.width}",
+            n_head * kv.head_dim,
         )
-        kv = KvLayer(len(self.kv_layers), n_kv, head_dim)
-        self.kv_layers.append(kv)
+        self._expect(window is None or window > 0, f"a window of {window}", "at least 1")
         out = Activation(q.width, q.rows)
-        self.ops.append(KvWrite(kv, k, v))
-        self.ops.append(Attention(out, q, kv, n_head, scale))
+        self.ops.append(Attention(out, q, kv, n_head, scale, window, is_block))
         return out
 
     def silu_mul(self, gate: Activation, up: Activation) -> Activation:

@@ -4,7 +4,7 @@ The only importer of `engine._native`. Activations are quantized once per input 
 however many linear ops read them; that is the one thing lowering adds to the Program.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -18,6 +18,7 @@ from engine.ops import (
     Argmax,
     Attention,
     Embed,
+    KvLayer,
     KvWrite,
     Linear,
     Op,
@@ -75,15 +76,14 @@ class KvCache:
     Address space is reserved at once; pages are committed when a block is first written.
     """
 
-    def __init__(self, program: Program, n_blocks: int) -> None:
-        layer = program.kv_layers[0]
-        self.native = _native.KvCache(len(program.kv_layers), layer.n_kv, layer.head_dim, n_blocks)
-        assert self.native.block_bytes == self.bytes_per_block(program)
+    def __init__(self, layers: Sequence[KvLayer], n_blocks: int) -> None:
+        shapes = [(layer.n_kv, layer.head_dim) for layer in layers]
+        self.native = _native.KvCache(shapes, n_blocks)
+        assert self.native.block_bytes == self.bytes_per_block(layers)
 
     @staticmethod
-    def bytes_per_block(program: Program) -> int:
-        layer = program.kv_layers[0]
-        return len(program.kv_layers) * 2 * layer.n_kv * layer.head_dim * KV_BLOCK_TOKENS * 2
+    def bytes_per_block(layers: Sequence[KvLayer]) -> int:
+        return sum(2 * layer.n_kv * layer.head_dim * KV_BLOCK_TOKENS * 2 for layer in layers)
 
     def copy_block(self, source: int, target: int) -> None:
         self.native.copy_block(source, target)
@@ -238,6 +238,11 @@ class _Lowering:
             )
         return self._buffers[weight]
 
+    def kv_layer(self, kv: KvLayer) -> int:
+        if kv not in self._buffers:
+            self._buffers[kv] = self._plan.add_kv_layer(kv.layer, kv.n_kv, kv.head_dim)
+        return self._buffers[kv]
+
     def add(self, op: Op) -> None:
         plan, buffer, weight = self._plan, self.buffer, self.weight
         match op:
@@ -256,20 +261,10 @@ class _Lowering:
                 frequencies = list(op.inverse_frequencies)
                 plan.rope(buffer(op.x), frequencies, op.head_dim, op.is_neox)
             case KvWrite():
-                layer = plan.add_kv_layer(op.kv.layer)
-                self._buffers[op.kv] = layer
-                plan.kv_write(layer, buffer(op.k), buffer(op.v), op.kv.n_kv, op.kv.head_dim)
+                plan.kv_write(self.kv_layer(op.kv), buffer(op.k), buffer(op.v))
             case Attention():
-                kv = self._buffers[op.kv]
-                plan.attention(
-                    buffer(op.out),
-                    buffer(op.q),
-                    kv,
-                    op.n_head,
-                    op.kv.n_kv,
-                    op.kv.head_dim,
-                    op.scale,
-                )
+                out, q, kv = buffer(op.out), buffer(op.q), self.kv_layer(op.kv)
+                plan.attention(out, q, kv, op.n_head, op.scale, op.window or 0, op.is_block)
             case SiluMul():
                 plan.silu_mul(buffer(op.out), buffer(op.gate), buffer(op.up))
             case SelectRows():

@@ -1,6 +1,7 @@
 // The Python module engine._native: thin, checked views of ThreadPool, KvCache and Plan.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
@@ -90,8 +91,15 @@ NB_MODULE(_native, m) {
     nb::class_<ThreadPool>(m, "ThreadPool").def(nb::init<int>(), "n_threads"_a);
 
     nb::class_<KvCache>(m, "KvCache")
-        .def(nb::init<int64_t, int64_t, int64_t, int64_t>(), "n_layers"_a, "n_kv"_a, "head_dim"_a,
-             "n_blocks"_a)
+        .def(
+            "__init__",
+            [](KvCache* self, const std::vector<std::pair<int64_t, int64_t>>& layers,
+               int64_t n_blocks) {
+                std::vector<KvShape> shapes;
+                for (const auto& [n_kv, head_dim] : layers) shapes.push_back({n_kv, head_dim});
+                new (self) KvCache(shapes, n_blocks);
+            },
+            "layers"_a, "n_blocks"_a)
         .def_prop_ro("block_bytes", &KvCache::block_bytes)
         .def("copy_block", &KvCache::copy_block, "source"_a, "target"_a)
         .def("move_position", &KvCache::move_position, "source"_a, "target"_a);
@@ -119,15 +127,25 @@ NB_MODULE(_native, m) {
                 return self.add_quantized(offset, n_cols, ActivationFormat(format), is_out);
             },
             "offset"_a, "n_cols"_a, "format"_a, "is_out"_a)
-        .def("add_kv_layer", &Plan::add_kv_layer, "layer"_a)
+        .def(
+            "add_kv_layer",
+            [](Plan& self, int64_t layer, int64_t n_kv, int64_t head_dim) {
+                return self.add_kv_layer(layer, {n_kv, head_dim});
+            },
+            "layer"_a, "n_kv"_a, "head_dim"_a)
         .def("embed", &Plan::embed, "out"_a, "table"_a)
         .def("rms_norm", &Plan::rms_norm, "out"_a, "x"_a, "weight"_a, "eps"_a)
         .def("quantize", &Plan::quantize, "out"_a, "x"_a)
         .def("linear", &Plan::linear, "out"_a, "x"_a, "weight"_a, "bias"_a, "residual"_a)
         .def("rope", &Plan::rope, "x"_a, "inverse_frequencies"_a, "head_dim"_a, "is_neox"_a)
-        .def("kv_write", &Plan::kv_write, "kv"_a, "k"_a, "v"_a, "n_kv"_a, "head_dim"_a)
-        .def("attention", &Plan::attention, "out"_a, "q"_a, "kv"_a, "n_head"_a, "n_kv"_a,
-             "head_dim"_a, "scale"_a)
+        .def("kv_write", &Plan::kv_write, "kv"_a, "k"_a, "v"_a)
+        .def(
+            "attention",
+            [](Plan& self, int out, int q, int kv, int64_t n_head, float scale, int64_t window,
+               bool is_block) {
+                self.attention(out, q, kv, n_head, scale, {window, is_block});
+            },
+            "out"_a, "q"_a, "kv"_a, "n_head"_a, "scale"_a, "window"_a, "is_block"_a)
         .def("silu_mul", &Plan::silu_mul, "out"_a, "gate"_a, "up"_a)
         .def("select_rows", &Plan::select_rows, "out"_a, "x"_a)
         .def("argmax", &Plan::argmax, "x"_a)

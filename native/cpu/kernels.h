@@ -43,10 +43,10 @@ struct KvTile {
     const uint16_t* v;  // (32, D) f16
 };
 
-// One query of an attention tile: it sees the first n_valid keys (at least one).
+// One query of an attention tile: it sees keys [n_skip, n_valid), at least one.
 struct TileQuery {
     const float* q;  // (D)
-    int64_t n_valid;
+    int64_t n_skip, n_valid;
     float *max, *sum;  // running maximum of its scores, and sum of their exponentials
     float* out;        // (D) running weighted sum of values
 };

@@ -12,12 +12,18 @@ namespace {
 constexpr int64_t kMostBytes = int64_t(1) << 40;
 }
 
-KvCache::KvCache(int64_t n_layers, int64_t n_kv, int64_t head_dim, int64_t n_blocks)
-    : n_layers_(n_layers), n_kv_(n_kv), head_dim_(head_dim), n_blocks_(n_blocks) {
-    require(n_layers > 0 && n_kv > 0 && n_blocks > 0 && n_layers <= 4096 && n_kv <= 4096,
-            "kv_cache", "layers, heads and blocks must be positive and sane");
-    require(head_dim > 0 && head_dim % 8 == 0 && head_dim <= 1024, "kv_cache",
-            "head_dim is " + std::to_string(head_dim) + ", expected a multiple of 8 up to 1024");
+KvCache::KvCache(const std::vector<KvShape>& layers, int64_t n_blocks) : n_blocks_(n_blocks) {
+    require(!layers.empty() && layers.size() <= 4096 && n_blocks > 0, "kv_cache",
+            "layers and blocks must be positive and sane");
+    for (const KvShape& shape : layers) {
+        require(shape.n_kv > 0 && shape.n_kv <= 4096, "kv_cache",
+                std::to_string(shape.n_kv) + " heads, expected 1..4096");
+        require(shape.head_dim > 0 && shape.head_dim % 8 == 0 && shape.head_dim <= 1024, "kv_cache",
+                "head_dim is " + std::to_string(shape.head_dim) +
+                    ", expected a multiple of 8 up to 1024");
+        layers_.push_back({shape, block_elements_});
+        block_elements_ += 2 * shape.n_kv * shape.head_dim * kKvBlock;
+    }
     require(n_blocks <= kMostBytes / block_bytes(), "kv_cache",
             std::to_string(n_blocks) + " blocks exceed the largest cache");
     // calloc of a large area is an anonymous mapping: zero pages until written.
@@ -36,11 +42,12 @@ void KvCache::check_block(int64_t block) const {
 }
 
 uint16_t* KvCache::k(int64_t layer, int64_t block, int64_t head) {
-    return memory_ + ((block * n_layers_ + layer) * 2 * n_kv_ + head) * head_dim_ * kKvBlock;
+    const Layer& l = layers_[size_t(layer)];
+    return memory_ + block * block_elements_ + l.offset + head * l.shape.head_dim * kKvBlock;
 }
 
 uint16_t* KvCache::v(int64_t layer, int64_t block, int64_t head) {
-    return memory_ + (((block * n_layers_ + layer) * 2 + 1) * n_kv_ + head) * head_dim_ * kKvBlock;
+    return k(layer, block, shape(layer).n_kv + head);
 }
 
 void KvCache::copy_block(int64_t from, int64_t to) {
@@ -53,16 +60,18 @@ void KvCache::move_position(int64_t from, int64_t to) {
     check_block(from / kKvBlock);
     check_block(to / kKvBlock);
     const int64_t from_lane = from % kKvBlock, to_lane = to % kKvBlock;
-    for (int64_t layer = 0; layer < n_layers_; ++layer)
-        for (int64_t head = 0; head < n_kv_; ++head) {
+    for (int64_t layer = 0; layer < n_layers(); ++layer) {
+        const auto [n_kv, head_dim] = shape(layer);
+        for (int64_t head = 0; head < n_kv; ++head) {
             const uint16_t* k_from = k(layer, from / kKvBlock, head);
             uint16_t* k_to = k(layer, to / kKvBlock, head);
-            for (int64_t d = 0; d < head_dim_; ++d)
+            for (int64_t d = 0; d < head_dim; ++d)
                 k_to[d * kKvBlock + to_lane] = k_from[d * kKvBlock + from_lane];
-            std::memmove(v(layer, to / kKvBlock, head) + to_lane * head_dim_,
-                         v(layer, from / kKvBlock, head) + from_lane * head_dim_,
-                         size_t(head_dim_) * sizeof(uint16_t));
+            std::memmove(v(layer, to / kKvBlock, head) + to_lane * head_dim,
+                         v(layer, from / kKvBlock, head) + from_lane * head_dim,
+                         size_t(head_dim) * sizeof(uint16_t));
         }
+    }
 }
 
 }  // namespace native::cpu

@@ -30,27 +30,30 @@ public:
           step_(step),
           kv_head_(kv_head),
           k_(scratch),
-          v_(scratch + op.head_dim * kKvBlock) {}
+          v_(scratch + op.kv.head_dim * kKvBlock) {}
 
     void run(int64_t head_begin, int64_t head_end) {
         const int64_t n_rows = plan_.rows(op_.q, step_), n_heads = head_end - head_begin;
         max_.assign(size_t(n_rows * n_heads), -INFINITY);
         sum_.assign(size_t(n_rows * n_heads), 0.0f);
-        int64_t most_visible = 0;
+        int64_t most_keys = 0, first_key = INT64_MAX;
         for (int64_t t = 0; t < n_rows; ++t) {
-            most_visible = std::max(most_visible, step_.n_visible(row_of(t)));
-            std::memset(out(t, head_begin), 0, size_t(n_heads * op_.head_dim) * sizeof(float));
+            most_keys = std::max(most_keys, n_keys(t));
+            first_key = std::min(first_key, n_hidden(t));
+            std::memset(out(t, head_begin), 0, size_t(n_heads * op_.kv.head_dim) * sizeof(float));
         }
-        for (int64_t first = 0; first < most_visible; first += kKvBlock) {
-            const bool is_shared = step_.is_chain || first + kKvBlock <= step_.in.n_past;
+        for (int64_t first = first_key / kKvBlock * kKvBlock; first < most_keys;
+             first += kKvBlock) {
+            const bool is_shared =
+                step_.is_chain || op_.mask.is_block || first + kKvBlock <= step_.in.n_past;
             if (is_shared) expand(first);
             for (int64_t t = 0; t < n_rows; ++t) {
-                const int64_t n_valid =
-                    std::min<int64_t>(step_.n_visible(row_of(t)) - first, kKvBlock);
-                if (n_valid <= 0) continue;
+                const int64_t n_valid = std::min<int64_t>(n_keys(t) - first, kKvBlock);
+                const int64_t n_skip = std::max<int64_t>(n_hidden(t) - first, 0);
+                if (n_valid <= n_skip) continue;
                 for (int64_t h = head_begin; h < head_end; ++h) {
                     const size_t i = size_t(t * n_heads + h - head_begin);
-                    queries_.push_back({query(t, h), n_valid, &max_[i], &sum_[i], out(t, h)});
+                    queries_.push_back({query(t, h), n_skip, n_valid, &max_[i], &sum_[i], out(t, h)});
                 }
                 if (!is_shared) {
                     gather(row_of(t), first, n_valid);
@@ -62,22 +65,29 @@ public:
         for (int64_t t = 0; t < n_rows; ++t)
             for (int64_t h = head_begin; h < head_end; ++h)
                 plan_.kernels().finish_attention(
-                    out(t, h), sum_[size_t(t * n_heads + h - head_begin)], op_.head_dim);
+                    out(t, h), sum_[size_t(t * n_heads + h - head_begin)], op_.kv.head_dim);
     }
 
 private:
     int64_t row_of(int64_t t) const { return plan_.step_row(op_.q, step_, t); }
+    // The keys of row t end here; the first n_hidden of them lie before its window.
+    int64_t n_keys(int64_t t) const {
+        return op_.mask.is_block ? step_.in.n_past + step_.in.n_rows : step_.n_keys(row_of(t));
+    }
+    int64_t n_hidden(int64_t t) const {
+        return op_.mask.window > 0 ? std::max<int64_t>(n_keys(t) - op_.mask.window, 0) : 0;
+    }
     const float* query(int64_t t, int64_t h) {
-        return plan_.f32(op_.q) + (t * op_.n_head + h) * op_.head_dim;
+        return plan_.f32(op_.q) + (t * op_.n_head + h) * op_.kv.head_dim;
     }
     float* out(int64_t t, int64_t h) {
-        return plan_.f32(op_.out) + (t * op_.n_head + h) * op_.head_dim;
+        return plan_.f32(op_.out) + (t * op_.n_head + h) * op_.kv.head_dim;
     }
     int64_t block_of(int64_t slot) const { return step_.in.blocks[slot / kKvBlock]; }
 
     // Adds the present tile to the queries collected for it.
     void attend() {
-        plan_.kernels().attend_tile(queries_.data(), int64_t(queries_.size()), k_, v_, op_.head_dim,
+        plan_.kernels().attend_tile(queries_.data(), int64_t(queries_.size()), k_, v_, op_.kv.head_dim,
                                     op_.scale);
         queries_.clear();
     }
@@ -87,7 +97,7 @@ private:
         const int64_t block = block_of(first);
         plan_.kernels().expand_tile({step_.in.kv->k(op_.layer, block, kv_head_),
                                      step_.in.kv->v(op_.layer, block, kv_head_)},
-                                    op_.head_dim, k_, v_);
+                                    op_.kv.head_dim, k_, v_);
     }
 
     // Collects a branch's keys and values in logical order.
@@ -96,13 +106,13 @@ private:
             const int64_t slot = step_.slot(row, first + j), lane = slot % kKvBlock;
             const uint16_t* k = step_.in.kv->k(op_.layer, block_of(slot), kv_head_);
             const uint16_t* v = step_.in.kv->v(op_.layer, block_of(slot), kv_head_);
-            for (int64_t d = 0; d < op_.head_dim; ++d) {
+            for (int64_t d = 0; d < op_.kv.head_dim; ++d) {
                 k_[d * kKvBlock + j] = half_to_float(k[d * kKvBlock + lane]);
-                v_[j * op_.head_dim + d] = half_to_float(v[lane * op_.head_dim + d]);
+                v_[j * op_.kv.head_dim + d] = half_to_float(v[lane * op_.kv.head_dim + d]);
             }
         }
         for (int64_t j = n_valid; j < kKvBlock; ++j)  // keep stale lanes finite; they are masked
-            for (int64_t d = 0; d < op_.head_dim; ++d) k_[d * kKvBlock + j] = 0.0f;
+            for (int64_t d = 0; d < op_.kv.head_dim; ++d) k_[d * kKvBlock + j] = 0.0f;
     }
 
     const AttentionOp& op_;
@@ -182,14 +192,14 @@ void KvWriteOp::run(Plan& plan, const Step& step, int thread_idx, int n_threads)
     for (int64_t t = rows.begin; t < rows.end; ++t) {
         const int64_t slot = step.in.n_past + t, lane = slot % kKvBlock;
         const int64_t block = step.in.blocks[slot / kKvBlock];
-        for (int64_t head = 0; head < n_kv; ++head) {
-            const int64_t at = (t * n_kv + head) * head_dim;
+        for (int64_t head = 0; head < kv.n_kv; ++head) {
+            const int64_t at = (t * kv.n_kv + head) * kv.head_dim;
             uint16_t key[1024];
-            plan.kernels().to_half(plan.f32(k) + at, key, head_dim);
+            plan.kernels().to_half(plan.f32(k) + at, key, kv.head_dim);
             uint16_t* target = step.in.kv->k(layer, block, head) + lane;
-            for (int64_t d = 0; d < head_dim; ++d) target[d * kKvBlock] = key[d];
+            for (int64_t d = 0; d < kv.head_dim; ++d) target[d * kKvBlock] = key[d];
             plan.kernels().to_half(plan.f32(v) + at,
-                                   step.in.kv->v(layer, block, head) + lane * head_dim, head_dim);
+                                   step.in.kv->v(layer, block, head) + lane * kv.head_dim, kv.head_dim);
         }
     }
 }
@@ -197,9 +207,9 @@ void KvWriteOp::run(Plan& plan, const Step& step, int thread_idx, int n_threads)
 // Work units are (KV head, part of its query heads): enough of them for all threads, each reading
 // its keys once for all rows of the step.
 void AttentionOp::run(Plan& plan, const Step& step, int thread_idx, int n_threads) {
-    const int64_t group = n_head / n_kv;
-    const int64_t parts = std::min<int64_t>(group, (n_threads + n_kv - 1) / n_kv);
-    const Range units = share(n_kv * parts, 1, thread_idx, n_threads);
+    const int64_t group = n_head / kv.n_kv;
+    const int64_t parts = std::min<int64_t>(group, (n_threads + kv.n_kv - 1) / kv.n_kv);
+    const Range units = share(kv.n_kv * parts, 1, thread_idx, n_threads);
     for (int64_t unit = units.begin; unit < units.end; ++unit) {
         const int64_t kv_head = unit / parts, part = unit % parts;
         TileAttention attention(*this, plan, step, kv_head, plan.scratch(thread_idx));

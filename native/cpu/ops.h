@@ -47,26 +47,22 @@ struct RopeOp : Op {
 
 struct KvWriteOp : Op {
     BufferId k, v;
-    int64_t layer, n_kv, head_dim;
-    KvWriteOp(BufferId k, BufferId v, int64_t layer, int64_t n_kv, int64_t head_dim)
-        : k(k), v(v), layer(layer), n_kv(n_kv), head_dim(head_dim) {}
+    int64_t layer;
+    KvShape kv;
+    KvWriteOp(BufferId k, BufferId v, int64_t layer, KvShape kv)
+        : k(k), v(v), layer(layer), kv(kv) {}
     void run(Plan& plan, const Step& step, int thread_idx, int n_threads) override;
-    bool is_row_local() const override { return true; }
 };
 
 struct AttentionOp : Op {
     BufferId out, q;
-    int64_t layer, n_head, n_kv, head_dim;
+    int64_t layer, n_head;
+    KvShape kv;
     float scale;
-    AttentionOp(BufferId out, BufferId q, int64_t layer, int64_t n_head, int64_t n_kv,
-                int64_t head_dim, float scale)
-        : out(out),
-          q(q),
-          layer(layer),
-          n_head(n_head),
-          n_kv(n_kv),
-          head_dim(head_dim),
-          scale(scale) {}
+    AttentionMask mask;
+    AttentionOp(BufferId out, BufferId q, int64_t layer, int64_t n_head, KvShape kv, float scale,
+                AttentionMask mask)
+        : out(out), q(q), layer(layer), n_head(n_head), kv(kv), scale(scale), mask(mask) {}
     void run(Plan& plan, const Step& step, int thread_idx, int n_threads) override;
 };
 

@@ -108,12 +108,11 @@ BufferId Plan::add_quantized(int64_t offset, int64_t n_cols, ActivationFormat fo
     return add_buffer(buffer);
 }
 
-BufferId Plan::add_kv_layer(int64_t layer) {
-    require(layer == n_kv_layers_, "kv_layer",
-            "layer " + number(layer) + " out of order, expected " + number(n_kv_layers_));
-    ++n_kv_layers_;
+BufferId Plan::add_kv_layer(int64_t layer, KvShape shape) {
+    require(layer >= 0, "kv_layer", "layer " + number(layer) + " must not be negative");
     Buffer buffer{Buffer::Kind::kKvLayer};
     buffer.layer = layer;
+    buffer.kv = shape;
     return add_buffer(buffer);
 }
 
@@ -243,36 +242,32 @@ void Plan::rope(BufferId x, std::vector<float> inverse_frequencies, int64_t head
     push(std::make_unique<RopeOp>(x, table, head_dim, is_neox), {x}, {x});
 }
 
-void Plan::kv_write(BufferId kv, BufferId k, BufferId v, int64_t n_kv, int64_t head_dim) {
+void Plan::kv_write(BufferId kv, BufferId k, BufferId v) {
     const Buffer& cache = expect("kv_write", "kv", kv, Kind::kKvLayer);
     const Buffer& key = expect("kv_write", "k", k, Kind::kActivation);
     const Buffer& value = expect("kv_write", "v", v, Kind::kActivation);
-    require(n_kv > 0 && head_dim > 0 && head_dim % 8 == 0 && head_dim <= 1024, "kv_write",
-            "head_dim is " + number(head_dim) + ", expected a multiple of 8 up to 1024");
-    require(key.n_cols == n_kv * head_dim && value.n_cols == n_kv * head_dim && !key.is_out &&
-                !value.is_out,
-            "kv_write", "k and v must be (T, n_kv * head_dim)");
-    require(kv_heads_ == 0 || (kv_heads_ == n_kv && kv_head_dim_ == head_dim), "kv_write",
-            "layers differ in their KV shape");
-    kv_heads_ = n_kv;
-    kv_head_dim_ = head_dim;
-    push(std::make_unique<KvWriteOp>(k, v, cache.layer, n_kv, head_dim), {k, v}, {kv});
+    const int64_t width = cache.kv.n_kv * cache.kv.head_dim;
+    require(key.n_cols == width && value.n_cols == width && !key.is_out && !value.is_out,
+            "kv_write", "k and v must be (T, " + number(width) + ")");
+    push(std::make_unique<KvWriteOp>(k, v, cache.layer, cache.kv), {k, v}, {kv});
 }
 
-void Plan::attention(BufferId out, BufferId q, BufferId kv, int64_t n_head, int64_t n_kv,
-                     int64_t head_dim, float scale) {
+void Plan::attention(BufferId out, BufferId q, BufferId kv, int64_t n_head, float scale,
+                     AttentionMask mask) {
     const Buffer& o = expect("attention", "out", out, Kind::kActivation);
     const Buffer& query = expect("attention", "q", q, Kind::kActivation);
     const Buffer& cache = expect("attention", "kv", kv, Kind::kKvLayer);
-    require(n_kv == kv_heads_ && head_dim == kv_head_dim_, "attention",
-            "KV shape differs from what kv_write stores");
-    require(n_head > 0 && n_head % n_kv == 0 && query.n_cols == n_head * head_dim &&
-                o.n_cols == query.n_cols && o.is_out == query.is_out,
+    require(n_head > 0 && n_head % cache.kv.n_kv == 0 &&
+                query.n_cols == n_head * cache.kv.head_dim && o.n_cols == query.n_cols &&
+                o.is_out == query.is_out,
             "attention", "q and out must be (rows, n_head * head_dim), n_head a multiple of n_kv");
-    if (scratch_.empty())
-        scratch_.assign(size_t(pool_->n_threads()),
-                        std::vector<float>(size_t(2 * head_dim * kKvBlock)));
-    push(std::make_unique<AttentionOp>(out, q, cache.layer, n_head, n_kv, head_dim, scale), {q, kv},
+    require(mask.window >= 0 && !(mask.is_block && mask.window > 0), "attention",
+            "a window must not be negative, and a block has none");
+    const auto n_scratch = size_t(2 * cache.kv.head_dim * kKvBlock);
+    scratch_.resize(size_t(pool_->n_threads()));
+    for (std::vector<float>& scratch : scratch_)
+        scratch.resize(std::max(scratch.size(), n_scratch));
+    push(std::make_unique<AttentionOp>(out, q, cache.layer, n_head, cache.kv, scale, mask), {q, kv},
          {out});
 }
 
@@ -319,10 +314,14 @@ void Plan::check_inputs(const StepInputs& in) const {
     for (int64_t r = 0; r < in.n_out_rows; ++r)
         require(in.out_rows[r] >= 0 && in.out_rows[r] < in.n_rows, "step",
                 "out row " + number(in.out_rows[r]) + " is not a row of this step");
-    if (n_kv_layers_ == 0) return;
-    require(in.kv != nullptr && in.kv->n_layers() == n_kv_layers_ && in.kv->n_kv() == kv_heads_ &&
-                in.kv->head_dim() == kv_head_dim_,
-            "step", "the KV cache does not have this model's shape");
+    bool has_kv = false;
+    for (const Buffer& b : buffers_) {
+        if (b.kind != Buffer::Kind::kKvLayer) continue;
+        has_kv = true;
+        require(in.kv != nullptr && b.layer < in.kv->n_layers() && in.kv->shape(b.layer) == b.kv,
+                "step", "the KV cache does not have this model's shape");
+    }
+    if (!has_kv) return;
     require(
         (in.n_past + in.n_rows + kKvBlock - 1) / kKvBlock <= in.n_blocks, "step",
         number(in.n_blocks) + " blocks do not hold " + number(in.n_past + in.n_rows) + " tokens");

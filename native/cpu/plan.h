@@ -38,12 +38,19 @@ struct Step {
         path;  // (T, T) for trees: path[i * T + d] is the row at depth d above row i
     std::vector<int32_t> depth;  // (T) rows above row i within the step
 
-    // Number of keys row i sees, and the slot of the j-th of them.
-    int64_t n_visible(int64_t row) const { return in.n_past + depth[row] + 1; }
+    // Number of keys up to and including row i's own, and the slot of the j-th of them.
+    int64_t n_keys(int64_t row) const { return in.n_past + depth[row] + 1; }
     int64_t slot(int64_t row, int64_t j) const {
         if (j < in.n_past) return j;
         return in.n_past + (is_chain ? j - in.n_past : path[row * in.n_rows + (j - in.n_past)]);
     }
+};
+
+// Which keys a row sees: the last `window` of those up to its own (0: all of them), or, when
+// `is_block`, all committed keys and those of every row of the step, whatever its parents.
+struct AttentionMask {
+    int64_t window = 0;
+    bool is_block = false;
 };
 
 class Plan;
@@ -71,7 +78,7 @@ public:
                         int64_t n_cols);
     BufferId add_activation(int64_t offset, int64_t n_cols, bool is_out);
     BufferId add_quantized(int64_t offset, int64_t n_cols, ActivationFormat format, bool is_out);
-    BufferId add_kv_layer(int64_t layer);
+    BufferId add_kv_layer(int64_t layer, KvShape shape);
 
     // ---- ops, in order; shapes are checked here ----
     void embed(BufferId out, BufferId table);
@@ -79,9 +86,9 @@ public:
     void quantize(BufferId out, BufferId x);
     void linear(BufferId out, BufferId x, BufferId weight, BufferId bias, BufferId residual);
     void rope(BufferId x, std::vector<float> inverse_frequencies, int64_t head_dim, bool is_neox);
-    void kv_write(BufferId kv, BufferId k, BufferId v, int64_t n_kv, int64_t head_dim);
-    void attention(BufferId out, BufferId q, BufferId kv, int64_t n_head, int64_t n_kv,
-                   int64_t head_dim, float scale);
+    void kv_write(BufferId kv, BufferId k, BufferId v);
+    void attention(BufferId out, BufferId q, BufferId kv, int64_t n_head, float scale,
+                   AttentionMask mask);
     void silu_mul(BufferId out, BufferId gate, BufferId up);
     void select_rows(BufferId out, BufferId x);
     void argmax(BufferId x);
@@ -110,7 +117,8 @@ public:
         WeightType type = WeightType::kF32;
         ActivationFormat format = ActivationFormat::kF32;
         const uint8_t* weight = nullptr;
-        int64_t layer = 0;
+        int64_t layer = 0;  // KV layers only
+        KvShape kv{};
     };
     struct RopeTable {
         std::vector<float> inverse_frequencies;
@@ -161,7 +169,7 @@ private:
     std::vector<RopeTable> rope_tables_;
     std::vector<std::vector<float>> scratch_;
     std::vector<int32_t> argmax_;
-    int64_t n_vocab_ = 0, n_kv_layers_ = 0, kv_heads_ = 0, kv_head_dim_ = 0;
+    int64_t n_vocab_ = 0;
     Step step_;
     std::atomic<bool> cancelled_{false};
     bool stopping_ = false;

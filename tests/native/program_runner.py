@@ -56,7 +56,7 @@ class ProgramRunner:
             max_out_rows=MOST_ROWS,
             isa=isa,
         )
-        self.kv = KvCache(program, 16) if program.kv_layers else None
+        self.kv = KvCache(program.kv_layers, 16) if program.kv_layers else None
         self.n_rows = len(x)
 
     def run(

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from engine.errors import NativeError
 from engine.ops import Activation
 from engine.program import Program
 from tests.native.program_runner import ISAS, ProgramRunner, f32_weight
@@ -18,7 +19,13 @@ def selector(name: str, start: int, n: int, width: int):
     return f32_weight(name, matrix)
 
 
-def make_runner(x: np.ndarray, **options: object) -> ProgramRunner:
+def make_runner(
+    x: np.ndarray,
+    window: int | None = None,
+    is_block: bool = False,
+    n_other_layers: int = 0,
+    **options: object,
+) -> ProgramRunner:
     width = x.shape[1]
     weights = {
         "q": selector("q", 0, Q, width),
@@ -28,7 +35,12 @@ def make_runner(x: np.ndarray, **options: object) -> ProgramRunner:
 
     def build(p: Program, a: Activation) -> Activation:
         q, k, v = (p.linear(a, weights[name][0]) for name in "qkv")
-        return p.attention(q, k, v, N_HEAD, N_KV, scale=HEAD_DIM**-0.5)
+        for _ in range(n_other_layers):  # of other shapes, beside it in the same blocks
+            p.kv_layer(1, 8)
+        kv = p.kv_layer(N_KV, HEAD_DIM)
+        p.kv_write(kv, k, v)
+        scale = HEAD_DIM**-0.5
+        return p.attention(q, kv, N_HEAD, scale, window=window, is_block=is_block)
 
     return ProgramRunner(build, x, weights, **options)  # type: ignore[arg-type]
 
@@ -72,10 +84,40 @@ def test_a_tree_row_sees_its_ancestors_only() -> None:
     )
 
 
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("window", [1, 5, 32, 33, 99])
+def test_a_window_hides_all_but_the_last_keys(window: int, isa: str) -> None:
+    x = rows_of(100)
+    expected = reference(x, [list(range(max(0, t + 1 - window), t + 1)) for t in range(100)])
+    found = make_runner(x, window=window, isa=isa).run()
+    np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("n_past", [0, 20, 64])
+def test_the_rows_of_a_block_see_each_other_whatever_their_parents(n_past: int) -> None:
+    x = rows_of(n_past + 16)
+    run = make_runner(x, is_block=True, n_other_layers=2)
+    for row in range(n_past):
+        run.run([row], n_past=row)
+    block = list(range(n_past, n_past + 16))
+    expected = reference(x, [list(range(n_past + 16))] * (n_past + 16))[n_past:]
+    for parents in (None, [-1] * 16):
+        found = run.run(block, parents, n_past)
+        np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-5)
+
+
+def test_a_cache_of_another_shape_is_refused() -> None:
+    run, other = make_runner(rows_of(4)), make_runner(rows_of(4), n_other_layers=1)
+    run.kv = other.kv
+    with pytest.raises(NativeError, match="does not have this model's shape"):
+        run.run()
+
+
+@pytest.mark.parametrize("window", [None, 40])
 @pytest.mark.parametrize("chunk", [1, 3, 31, 32, 33, 64])
-def test_every_split_into_steps_gives_the_same_bits(chunk: int) -> None:
+def test_every_split_into_steps_gives_the_same_bits(chunk: int, window: int | None) -> None:
     x = rows_of(90, seed=1)
-    run = make_runner(x)
+    run = make_runner(x, window)
     whole = run.run()
     parts = [
         run.run(list(range(start, min(start + chunk, 90))), n_past=start)
@@ -84,10 +126,13 @@ def test_every_split_into_steps_gives_the_same_bits(chunk: int) -> None:
     np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 
+@pytest.mark.parametrize("window", [None, 12, 34])
 @pytest.mark.parametrize("n_past", [0, 30, 31, 32, 63])
-def test_every_tree_branch_has_the_bits_of_the_straight_sequence(n_past: int) -> None:
+def test_every_tree_branch_has_the_bits_of_the_straight_sequence(
+    n_past: int, window: int | None
+) -> None:
     x = rows_of(100, seed=2)
-    run = make_runner(x)
+    run = make_runner(x, window)
     if n_past:
         run.run(list(range(n_past)))
     rng = np.random.default_rng(n_past)

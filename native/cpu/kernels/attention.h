@@ -23,6 +23,7 @@ inline void expand_tile(const KvTile& tile, int64_t head_dim, float* k, float* v
 inline float online_softmax(const TileQuery& query, float scale, float* p) {
     f32x8 score[4];
     for (int c = 0; c < 4; ++c) store(p + 8 * c, load(p + 8 * c) * scale);
+    for (int64_t j = 0; j < query.n_skip; ++j) p[j] = -__builtin_inff();
     for (int64_t j = query.n_valid; j < kKvBlock; ++j) p[j] = -__builtin_inff();
     for (int c = 0; c < 4; ++c) score[c] = load(p + 8 * c);
     const float tile_max = max_lane(max(max(score[0], score[1]), max(score[2], score[3])));

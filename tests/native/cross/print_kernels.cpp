@@ -227,7 +227,8 @@ void print_attention(const Kernels& kernels, int64_t head_dim, int64_t n_queries
         kernels.expand_tile({k_half.data(), v_half.data()}, head_dim, k.data(), v.data());
         std::vector<TileQuery> queries;
         for (int64_t n = 0; n < n_queries; ++n)
-            queries.push_back({q.data() + n * head_dim, tile == 0 ? kKvBlock : 1 + 9 * n % 32,
+            queries.push_back({q.data() + n * head_dim, tile == 0 ? n % 5 : 0,
+                               tile == 0 ? kKvBlock : 1 + 9 * n % 32,
                                &max[size_t(n)], &sum[size_t(n)], out.data() + n * head_dim});
         kernels.attend_tile(queries.data(), n_queries, k.data(), v.data(), head_dim, 0.7f);
     }
