@@ -58,7 +58,7 @@ class Embed(Op):
 
 @dataclass(frozen=True, eq=False)
 class RmsNorm(Op):
-    """out = x / sqrt(mean(x^2) + eps) * weight, per row."""
+    """out = x / sqrt(mean(x^2) + eps) * weight, per row, or per head when weight has its width."""
 
     out: Activation
     x: Activation
@@ -132,6 +132,22 @@ class SelectRows(Op):
 
     out: Activation
     x: Activation
+
+
+@dataclass(frozen=True, eq=False)
+class Concat(Op):
+    """out (T, sum of widths) = the parts' rows side by side."""
+
+    out: Activation
+    parts: tuple[Activation, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class TopK(Op):
+    """The k likeliest elements of each row of x (R, V), with their log-softmax."""
+
+    x: Activation
+    k: int
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,7 @@ Holds no numbers of the model and knows no backend. Per-step values (tokens, pos
 parents, selected rows) are inputs of the step, never part of the Program.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 
 from engine.errors import ModelFormatError
@@ -12,6 +12,7 @@ from engine.ops import (
     Activation,
     Argmax,
     Attention,
+    Concat,
     Embed,
     KvLayer,
     KvWrite,
@@ -22,6 +23,7 @@ from engine.ops import (
     Rows,
     SelectRows,
     SiluMul,
+    TopK,
     Weight,
 )
 
@@ -65,7 +67,9 @@ class Program:
         return out
 
     def rms_norm(self, x: Activation, weight: Weight, eps: float) -> Activation:
-        self._expect(weight.n_cols == x.width, f"'{weight.name}' scales {x.width}", weight.n_cols)
+        """Normalizes each row, or each head of `weight`'s width."""
+        is_whole = x.width % weight.n_cols == 0
+        self._expect(is_whole, f"'{weight.name}' scales {x.width}", weight.n_cols)
         out = Activation(x.width, x.rows)
         self.ops.append(RmsNorm(out, x, weight, eps))
         return out
@@ -139,9 +143,14 @@ class Program:
         self.ops.append(SelectRows(out, x))
         return out
 
-    def output(self, logits: Activation) -> None:
-        """Declares the logits (R, V); their argmax is part of every step."""
-        self.ops.append(Argmax(logits))
+    def concat(self, parts: Sequence[Activation]) -> Activation:
+        out = Activation(sum(part.width for part in parts), parts[0].rows)
+        self.ops.append(Concat(out, tuple(parts)))
+        return out
+
+    def output(self, logits: Activation, top_k: int | None = None) -> None:
+        """Declares the logits (R, V); their argmax, or top k, is part of every step."""
+        self.ops.append(Argmax(logits) if top_k is None else TopK(logits, top_k))
         self.logits = logits
 
     # ---- for backends ----

@@ -17,6 +17,7 @@ from engine.ops import (
     Activation,
     Argmax,
     Attention,
+    Concat,
     Embed,
     KvLayer,
     KvWrite,
@@ -27,6 +28,7 @@ from engine.ops import (
     Rows,
     SelectRows,
     SiluMul,
+    TopK,
     Weight,
 )
 from engine.program import Program
@@ -153,6 +155,16 @@ class CpuModel:
             raise NativeError("argmax", "the logits are not finite numbers, expected a sound model")
         return tokens
 
+    def top_k(self, n_rows: int) -> tuple[Int32s, Floats]:
+        """Ids and log-probabilities (R, k) of the last step's selected rows, likeliest first.
+
+        Raises NativeError when logits are not finite.
+        """
+        ids, log_probs = self._plan.top_k_result(n_rows)
+        if (ids[:, 0] < 0).any():
+            raise NativeError("top_k", "the logits are not finite numbers, expected a sound model")
+        return ids, log_probs
+
     def logits(self, n_rows: int) -> Floats:
         """The selected rows' logits (R, V): a view that the next step overwrites."""
         return self._plan.view(self._logits, n_rows)
@@ -188,8 +200,9 @@ def _plan_arena(
     for i, op in enumerate(ops):
         for field in fields(op):
             value = getattr(op, field.name)
-            if isinstance(value, Activation):
-                lives[value] = (lives.get(value, (i, i))[0], i)
+            for tensor in value if isinstance(value, tuple) else (value,):
+                if isinstance(tensor, Activation):
+                    lives[tensor] = (lives.get(tensor, (i, i))[0], i)
     if program.logits is not None:
         lives[program.logits] = (lives[program.logits][0], len(ops))
     tensors = list(lives)
@@ -269,6 +282,10 @@ class _Lowering:
                 plan.silu_mul(buffer(op.out), buffer(op.gate), buffer(op.up))
             case SelectRows():
                 plan.select_rows(buffer(op.out), buffer(op.x))
+            case Concat():
+                plan.concat(buffer(op.out), [buffer(part) for part in op.parts])
+            case TopK():
+                plan.top_k(buffer(op.x), op.k)
             case Argmax():
                 plan.argmax(buffer(op.x))
             case _:

@@ -6,7 +6,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
-#include <optional>
+#include <algorithm>
 
 #include "error.h"
 #include "plan.h"
@@ -53,11 +53,30 @@ bool step(Plan& plan, KvCache* kv, const Ints& tokens, const Ints& positions, co
     return plan.step(inputs);
 }
 
+template <typename T>
+nb::object numpy_copy(const T* values, size_t n, const size_t (&shape)[2]) {
+    auto* copy = new T[n];
+    std::copy_n(values, n, copy);
+    nb::capsule owner(copy, [](void* p) noexcept { delete[] static_cast<T*>(p); });
+    return nb::cast(nb::ndarray<nb::numpy, T, nb::ndim<2>>(copy, 2, shape, owner));
+}
+
 // A view of the plan's memory: valid until the next step.
 FloatView view_of(nb::handle self, int id, int64_t n_rows) {
     const Plan& plan = nb::cast<const Plan&>(self);
     const size_t shape[2] = {size_t(n_rows), size_t(plan.n_cols(id))};
     return FloatView(plan.activation(id), 2, shape, self);
+}
+
+// Copies of the last step's top k: ids (R, k) and their log-probabilities.
+nb::tuple top_k_of(const Plan& plan, int64_t n_rows) {
+    const TopK& top = plan.top_k_result();
+    const auto n = size_t(n_rows * top.k);
+    require(n_rows >= 0 && n <= top.ids.size(), "top_k",
+            std::to_string(n_rows) + " rows asked for, more than a step has");
+    const size_t shape[2] = {size_t(n_rows), size_t(top.k)};
+    return nb::make_tuple(numpy_copy(top.ids.data(), n, shape),
+                          numpy_copy(top.log_probs.data(), n, shape));
 }
 
 nb::object dequantized(const Bytes& row, int type, int64_t n_cols) {
@@ -142,16 +161,17 @@ NB_MODULE(_native, m) {
         .def(
             "attention",
             [](Plan& self, int out, int q, int kv, int64_t n_head, float scale, int64_t window,
-               bool is_block) {
-                self.attention(out, q, kv, n_head, scale, {window, is_block});
-            },
+               bool is_block) { self.attention(out, q, kv, n_head, scale, {window, is_block}); },
             "out"_a, "q"_a, "kv"_a, "n_head"_a, "scale"_a, "window"_a, "is_block"_a)
         .def("silu_mul", &Plan::silu_mul, "out"_a, "gate"_a, "up"_a)
         .def("select_rows", &Plan::select_rows, "out"_a, "x"_a)
         .def("argmax", &Plan::argmax, "x"_a)
+        .def("top_k", &Plan::top_k, "x"_a, "k"_a)
+        .def("concat", &Plan::concat, "out"_a, "parts"_a)
         .def("step", &step, "kv"_a.none(), "tokens"_a, "positions"_a, "parents"_a, "blocks"_a,
              "n_past"_a, "out_rows"_a)
         .def("set_cancelled", &Plan::set_cancelled, "is_cancelled"_a)
         .def_prop_ro("argmax_result", &Plan::argmax_result)
+        .def("top_k_result", &top_k_of, "n_rows"_a)
         .def("view", &view_of, "buffer"_a, "n_rows"_a);
 }

@@ -77,6 +77,9 @@ struct Kernels {
     // The index of the largest element, the lowest index among equals; NaN is passed over. -1 when
     // the largest is not finite.
     int64_t (*argmax)(const float* x, int64_t n);
+    // The k largest elements of x (n >= k), the lowest index first among equals, and the logarithms
+    // of their shares in softmax(x). ids[0] is -1 when the largest is not finite.
+    void (*top_k)(const float* x, int64_t n, int64_t k, int32_t* ids, float* log_probs);
 };
 
 // The best kernels this CPU can run; `isa` "portable" forces the reference ones (for tests).

@@ -53,7 +53,8 @@ public:
                 if (n_valid <= n_skip) continue;
                 for (int64_t h = head_begin; h < head_end; ++h) {
                     const size_t i = size_t(t * n_heads + h - head_begin);
-                    queries_.push_back({query(t, h), n_skip, n_valid, &max_[i], &sum_[i], out(t, h)});
+                    queries_.push_back(
+                        {query(t, h), n_skip, n_valid, &max_[i], &sum_[i], out(t, h)});
                 }
                 if (!is_shared) {
                     gather(row_of(t), first, n_valid);
@@ -87,8 +88,8 @@ private:
 
     // Adds the present tile to the queries collected for it.
     void attend() {
-        plan_.kernels().attend_tile(queries_.data(), int64_t(queries_.size()), k_, v_, op_.kv.head_dim,
-                                    op_.scale);
+        plan_.kernels().attend_tile(queries_.data(), int64_t(queries_.size()), k_, v_,
+                                    op_.kv.head_dim, op_.scale);
         queries_.clear();
     }
 
@@ -136,11 +137,11 @@ void EmbedOp::run(Plan& plan, const Step& step, int thread_idx, int n_threads) {
 }
 
 void RmsNormOp::run(Plan& plan, const Step& step, int thread_idx, int n_threads) {
-    const int64_t n = plan.buffer(x).n_cols;
+    const int64_t width = plan.buffer(x).n_cols, n = plan.buffer(weight).n_cols;
     const auto* scale = reinterpret_cast<const float*>(plan.buffer(weight).weight);
     const Range rows = share(plan.rows(x, step), 1, thread_idx, n_threads);
-    for (int64_t t = rows.begin; t < rows.end; ++t)
-        plan.kernels().rms_norm(plan.f32(x) + t * n, scale, eps, plan.f32(out) + t * n, n);
+    for (int64_t i = rows.begin * width; i < rows.end * width; i += n)
+        plan.kernels().rms_norm(plan.f32(x) + i, scale, eps, plan.f32(out) + i, n);
 }
 
 void QuantizeOp::run(Plan& plan, const Step& step, int thread_idx, int n_threads) {
@@ -199,7 +200,8 @@ void KvWriteOp::run(Plan& plan, const Step& step, int thread_idx, int n_threads)
             uint16_t* target = step.in.kv->k(layer, block, head) + lane;
             for (int64_t d = 0; d < kv.head_dim; ++d) target[d * kKvBlock] = key[d];
             plan.kernels().to_half(plan.f32(v) + at,
-                                   step.in.kv->v(layer, block, head) + lane * kv.head_dim, kv.head_dim);
+                                   step.in.kv->v(layer, block, head) + lane * kv.head_dim,
+                                   kv.head_dim);
         }
     }
 }
@@ -231,6 +233,27 @@ void SelectRowsOp::run(Plan& plan, const Step& step, int thread_idx, int n_threa
     for (int64_t r = rows.begin; r < rows.end; ++r)
         std::memcpy(plan.f32(out) + r * n, plan.f32(x) + step.in.out_rows[r] * n,
                     size_t(n) * sizeof(float));
+}
+
+void TopKOp::run(Plan& plan, const Step& step, int thread_idx, int n_threads) {
+    const int64_t n = plan.buffer(x).n_cols;
+    TopK& top = plan.top_k_result();
+    const Range rows = share(step.in.n_out_rows, 1, thread_idx, n_threads);
+    for (int64_t r = rows.begin; r < rows.end; ++r)
+        plan.kernels().top_k(plan.f32(x) + r * n, n, top.k, &top.ids[size_t(r * top.k)],
+                             &top.log_probs[size_t(r * top.k)]);
+}
+
+void ConcatOp::run(Plan& plan, const Step& step, int thread_idx, int n_threads) {
+    const int64_t width = plan.buffer(out).n_cols;
+    const Range rows = share(plan.rows(out, step), 1, thread_idx, n_threads);
+    for (int64_t t = rows.begin; t < rows.end; ++t) {
+        float* target = plan.f32(out) + t * width;
+        for (BufferId part : parts) {
+            const int64_t n = plan.buffer(part).n_cols;
+            target = std::copy_n(plan.f32(part) + t * n, n, target);
+        }
+    }
 }
 
 void ArgmaxOp::run(Plan& plan, const Step& step, int thread_idx, int n_threads) {

@@ -79,6 +79,20 @@ struct SelectRowsOp : Op {
     void run(Plan& plan, const Step& step, int thread_idx, int n_threads) override;
 };
 
+struct TopKOp : Op {
+    BufferId x;
+    explicit TopKOp(BufferId x) : x(x) {}
+    void run(Plan& plan, const Step& step, int thread_idx, int n_threads) override;
+};
+
+struct ConcatOp : Op {
+    BufferId out;
+    std::vector<BufferId> parts;
+    ConcatOp(BufferId out, std::vector<BufferId> parts) : out(out), parts(std::move(parts)) {}
+    void run(Plan& plan, const Step& step, int thread_idx, int n_threads) override;
+    bool is_row_local() const override { return true; }
+};
+
 struct ArgmaxOp : Op {
     BufferId x;
     explicit ArgmaxOp(BufferId x) : x(x) {}

@@ -183,8 +183,8 @@ void Plan::rms_norm(BufferId out, BufferId x, BufferId weight, float eps) {
     const Buffer& i = expect("rms_norm", "x", x, Kind::kActivation);
     const Buffer& w = expect("rms_norm", "weight", weight, Kind::kWeight);
     require(o.n_cols == i.n_cols && o.is_out == i.is_out && w.type == WeightType::kF32 &&
-                w.n_out * w.n_cols == i.n_cols,
-            "rms_norm", "x, weight (F32) and out must have one width");
+                i.n_cols % (w.n_out * w.n_cols) == 0,
+            "rms_norm", "x and out must have one width, a multiple of that of weight (F32)");
     require(eps >= 0, "rms_norm", "eps must not be negative");
     push(std::make_unique<RmsNormOp>(out, x, weight, eps), {x}, {out});
 }
@@ -293,6 +293,29 @@ void Plan::argmax(BufferId x) {
     const Buffer& i = expect("argmax", "x", x, Kind::kActivation);
     require(i.is_out, "argmax", "x must have R rows");
     push(std::make_unique<ArgmaxOp>(x), {x}, {});
+}
+
+void Plan::top_k(BufferId x, int64_t k) {
+    const Buffer& i = expect("top_k", "x", x, Kind::kActivation);
+    require(i.is_out, "top_k", "x must have R rows");
+    require(k > 0 && k <= i.n_cols && top_k_.k == 0, "top_k",
+            "k is " + number(k) + ", expected 1.." + number(i.n_cols) + " and once in a plan");
+    const auto n = size_t(max_out_rows_ * k);
+    top_k_ = {k, std::vector<int32_t>(n), std::vector<float>(n)};
+    push(std::make_unique<TopKOp>(x), {x}, {});
+}
+
+void Plan::concat(BufferId out, const std::vector<BufferId>& parts) {
+    const Buffer& o = expect("concat", "out", out, Kind::kActivation);
+    int64_t width = 0;
+    for (BufferId part : parts) {
+        const Buffer& p = expect("concat", "part", part, Kind::kActivation);
+        require(p.is_out == o.is_out, "concat", "parts and out differ in rows");
+        width += p.n_cols;
+    }
+    require(width == o.n_cols, "concat",
+            "parts are " + number(width) + " wide, out " + number(o.n_cols));
+    push(std::make_unique<ConcatOp>(out, parts), parts, {out});
 }
 
 // ---- stepping ----

@@ -53,6 +53,13 @@ struct AttentionMask {
     bool is_block = false;
 };
 
+// The likeliest k of each selected row, by descending probability.
+struct TopK {
+    int64_t k = 0;
+    std::vector<int32_t> ids;      // (R, k)
+    std::vector<float> log_probs;  // (R, k)
+};
+
 class Plan;
 
 class Op {
@@ -92,6 +99,8 @@ public:
     void silu_mul(BufferId out, BufferId gate, BufferId up);
     void select_rows(BufferId out, BufferId x);
     void argmax(BufferId x);
+    void top_k(BufferId x, int64_t k);
+    void concat(BufferId out, const std::vector<BufferId>& parts);
 
     // Runs all ops. Returns false if it was cancelled on the way: state beyond n_past is then
     // undefined, everything before it untouched. Throws Error on inputs that do not fit the plan.
@@ -103,6 +112,7 @@ public:
     const float* activation(BufferId id) const;  // (T or R, n_cols) after a step
     int64_t n_cols(BufferId id) const;
     const std::vector<int32_t>& argmax_result() const { return argmax_; }
+    const TopK& top_k_result() const { return top_k_; }
 
     // Bytes a quantized buffer of `n_rows` rows takes in the arena.
     static int64_t quantized_bytes(ActivationFormat format, int64_t n_rows, int64_t n_cols);
@@ -138,6 +148,7 @@ public:
     const RopeTable& rope_table(size_t index) const { return rope_tables_[index]; }
     float* scratch(int thread_idx) { return scratch_[size_t(thread_idx)].data(); }
     void set_argmax(int64_t row, int32_t index) { argmax_[size_t(row)] = index; }
+    TopK& top_k_result() { return top_k_; }
 
 private:
     BufferId add_buffer(Buffer buffer);
@@ -169,6 +180,7 @@ private:
     std::vector<RopeTable> rope_tables_;
     std::vector<std::vector<float>> scratch_;
     std::vector<int32_t> argmax_;
+    TopK top_k_;
     int64_t n_vocab_ = 0;
     Step step_;
     std::atomic<bool> cancelled_{false};

@@ -42,12 +42,13 @@ class ProgramRunner:
         *,
         n_threads: int = 1,
         isa: str = "",
+        top_k: int | None = None,
     ) -> None:
         table = f32_weight("x", x)
         named = {"x": table, **(weights or {})}
         program = Program("test", {name: weight for name, (weight, _) in named.items()})
         result = build(program, program.embed(table[0]))
-        program.output(program.select_rows(result))
+        program.output(program.select_rows(result), top_k)
         self.model = CpuModel(
             program,
             {name: data for name, (_, data) in named.items()},

@@ -33,7 +33,7 @@ UNAVAILABLE = 3  # the program's exit status for a set this processor lacks
 
 # Sums of a few hundred products, relative to the largest result; the portable path fuses nothing.
 TOLERANCE = 2e-5
-INTEGER_CASES = ("quantize", "argmax", "to_half")
+INTEGER_CASES = ("quantize", "argmax", "top_k_ids", "to_half")
 
 pytestmark = [
     pytest.mark.skipif(platform.machine() != "x86_64", reason="compares against an x86 machine"),

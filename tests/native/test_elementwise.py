@@ -1,4 +1,4 @@
-"""rms_norm, rope, silu_mul and embed against float64 NumPy."""
+"""rms_norm, rope, silu_mul, concat, top_k and embed against float64 NumPy."""
 
 import gguf
 import numpy as np
@@ -6,6 +6,9 @@ import pytest
 from gguf import GGMLQuantizationType as WeightType
 
 from engine import _native
+from engine.errors import NativeError
+from engine.ops import Activation
+from engine.program import Program
 from tests.native.program_runner import ISAS, ProgramRunner, f32_weight, random_blocks
 
 
@@ -73,3 +76,51 @@ def test_half_floats_round_trip_through_dequantize() -> None:
     finite = np.isfinite(halves.view(np.float16))
     found = _native.dequantize(halves.view(np.uint8), int(WeightType.F16), 65536)
     np.testing.assert_array_equal(found[finite], halves.view(np.float16)[finite].astype(np.float32))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_a_norm_of_head_width_normalizes_every_head(isa: str) -> None:
+    x = np.random.default_rng(4).standard_normal((3, 6 * 16)).astype(np.float32)
+    scale = np.random.default_rng(5).standard_normal(16).astype(np.float32)
+    weight, data = f32_weight("w", scale)
+    run = ProgramRunner(lambda p, a: p.rms_norm(a, weight, 1e-6), x, {"w": (weight, data)}, isa=isa)
+    heads = x.astype(np.float64).reshape(3, 6, 16)
+    expected = heads / np.sqrt((heads**2).mean(axis=2, keepdims=True) + 1e-6) * scale
+    np.testing.assert_allclose(run.run(), expected.reshape(3, -1), rtol=2e-6, atol=1e-6)
+
+
+def test_concat_puts_rows_side_by_side() -> None:
+    x = np.random.default_rng(6).standard_normal((5, 8)).astype(np.float32)
+    weight, data = f32_weight("w", np.eye(12, 8, dtype=np.float32))
+
+    def build(p: Program, a: Activation) -> Activation:
+        return p.concat([a, p.linear(a, weight), a])
+
+    found = ProgramRunner(build, x, {"w": (weight, data)}, n_threads=2).run()
+    expected = np.concatenate([x, x, np.zeros((5, 4), np.float32), x], axis=1)
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(("n_vocab", "k"), [(8, 8), (64, 1), (1000, 8), (5003, 5)])
+def test_top_k_is_the_sorted_head_of_log_softmax(isa: str, n_vocab: int, k: int) -> None:
+    logits = np.random.default_rng(n_vocab).normal(0, 4, (6, n_vocab)).astype(np.float32)
+    logits[3] = np.round(logits[3])  # many ties
+    run = ProgramRunner(lambda p, a: a, logits, isa=isa, n_threads=2, top_k=k)
+    run.run()
+    ids, log_probs = run.model.top_k(6)
+    wide = logits.astype(np.float64)
+    log_softmax = wide - np.log(np.exp(wide).sum(axis=1, keepdims=True))
+    expected = np.argsort(-wide, axis=1, kind="stable")[:, :k]
+    np.testing.assert_array_equal(ids, expected)
+    np.testing.assert_allclose(
+        log_probs, np.take_along_axis(log_softmax, expected, axis=1), rtol=1e-5, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_top_k_of_logits_that_are_not_finite_is_an_error(bad: float) -> None:
+    run = ProgramRunner(lambda p, a: a, np.full((1, 64), bad, np.float32), top_k=4)
+    run.run()
+    with pytest.raises(NativeError, match="not finite"):
+        run.model.top_k(1)

@@ -1,5 +1,7 @@
-// Norms, rotary embedding, activation functions, activation quantization, argmax.
+// Norms, rotary embedding, activation functions, activation quantization, argmax, top k.
 #pragma once
+
+#include <algorithm>
 
 #include "../kernels.h"
 #include "simd.h"
@@ -95,16 +97,56 @@ inline void quantize_q8k(const float* x, int64_t n_cols, const Activations& out,
     }
 }
 
-inline int64_t argmax(const float* x, int64_t n) {
-    const f32x8 lowest = splat(-__builtin_inff());
-    f32x8 best = lowest;
+inline float max_of(const float* x, int64_t n) {
+    f32x8 best = splat(-__builtin_inff());
     int64_t i = 0;
     for (; i + 8 <= n; i += 8) best = max(load(x + i), best);
     float largest = max_lane(best);
     for (; i < n; ++i) largest = x[i] > largest ? x[i] : largest;
+    return largest;
+}
+
+inline int64_t argmax(const float* x, int64_t n) {
+    const float largest = max_of(x, n);
     if (!(largest < __builtin_inff() && largest > -__builtin_inff())) return -1;
-    for (i = 0; x[i] != largest;) ++i;
+    int64_t i = 0;
+    while (x[i] != largest) ++i;
     return i;
+}
+
+// ln(sum(e^(x - largest)))
+inline float log_sum_exp(const float* x, int64_t n, float largest) {
+    f32x8 totals = splat(0);
+    int64_t i = 0;
+    for (; i + 8 <= n; i += 8) totals += exp(load(x + i) - largest);
+    float total = sum(totals);
+    for (; i < n; ++i) total += exp(splat(x[i] - largest))[0];
+    return std::log(total);
+}
+
+inline void top_k(const float* x, int64_t n, int64_t k, int32_t* ids, float* log_probs) {
+    constexpr int64_t kStride = 64;  // most stretches hold no candidate and are passed at a glance
+    std::fill_n(ids, k, -1);
+    std::fill_n(log_probs, k, -__builtin_inff());
+    for (int64_t first = 0; first < n; first += kStride) {
+        const int64_t end = first + kStride < n ? first + kStride : n;
+        if (!(max_of(x + first, end - first) > log_probs[k - 1])) continue;
+        for (int64_t i = first; i < end; ++i) {
+            int64_t rank = k;
+            while (rank > 0 && x[i] > log_probs[rank - 1]) --rank;
+            if (rank == k) continue;
+            for (int64_t r = k - 1; r > rank; --r) {
+                ids[r] = ids[r - 1];
+                log_probs[r] = log_probs[r - 1];
+            }
+            ids[rank] = int32_t(i);
+            log_probs[rank] = x[i];
+        }
+    }
+    const float largest = log_probs[0];
+    if (!(largest < __builtin_inff() && largest > -__builtin_inff())) ids[0] = -1;
+    const float total = log_sum_exp(x, n, largest);
+    for (int64_t r = 0; r < k; ++r) log_probs[r] = log_probs[r] - largest - total;
 }
 
 inline void to_half(const float* x, uint16_t* y, int64_t n) {

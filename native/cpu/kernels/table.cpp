@@ -23,6 +23,7 @@ const Kernels table = {
     .finish_attention = finish_attention,
     .to_half = to_half,
     .argmax = argmax,
+    .top_k = top_k,
 };
 
 }  // namespace native::cpu::KERNEL_ISA

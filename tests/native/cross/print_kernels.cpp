@@ -194,6 +194,11 @@ void print_elementwise(const Kernels& kernels) {
         kernels.silu_mul(gate.data(), weight.data(), y.data(), n);
         print("silu_mul:" + size, y);
         print("argmax:" + size, std::vector<int32_t>{int32_t(kernels.argmax(x.data(), n))});
+        std::vector<int32_t> ids(std::min<size_t>(5, size_t(n)));
+        std::vector<float> log_probs(ids.size());
+        kernels.top_k(x.data(), n, int64_t(ids.size()), ids.data(), log_probs.data());
+        print("top_k_ids:" + size, ids);
+        print("top_k_log_probs:" + size, log_probs);
     }
     for (const bool is_neox : {false, true}) {
         auto x = random.numbers(3 * 64);
