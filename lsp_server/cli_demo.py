@@ -174,6 +174,9 @@ async def _server(args: argparse.Namespace) -> AsyncGenerator[_Server]:
         ("--models-dir", args.models_dir),
         ("--threads", args.threads),
         ("--context", args.context),
+        ("--speculation", args.speculation),
+        ("--tree-budget", args.tree_budget),
+        ("--drafter", args.drafter),
     ):
         command += [option, str(value)] if value is not None else []
     process = await asyncio.create_subprocess_exec(

@@ -93,6 +93,7 @@ def measure_speed(models_dir: Path | None) -> tuple[float | None, dict[str, str]
             model=catalogue.DEFAULT_MODEL,
             n_ctx=512,
             prefix_cache_bytes=0,
+            speculation="off",
             models_dir=str(models_dir) if models_dir else None,
         )
         engine = Engine.load(config)

@@ -2,10 +2,10 @@
 
 import argparse
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import TypeAlias, get_args
 
 from engine.catalogue import DEFAULT_MODEL
-from engine.config import EngineConfig, SamplingConfig
+from engine.config import MOST_TREE_NODES, EngineConfig, SamplingConfig, SpeculationMode
 
 # argparse has no public name for what `add_subparsers` returns.
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # pyright: ignore[reportPrivateUsage]
@@ -20,6 +20,18 @@ def positive(text: str) -> int:
 
 
 positive.__name__ = "positive number"
+
+
+def up_to(most: int) -> Callable[[str], int]:
+    """An argparse type: a whole number from 1 to `most`."""
+
+    def number(text: str) -> int:
+        value = int(text)
+        if not 1 <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text} is not in 1..{most}")
+        return value
+
+    return number
 
 
 def bounded(low: float, high: float) -> Callable[[str], float]:
@@ -42,6 +54,24 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--models-dir", metavar="DIR", help="where downloaded models lie")
     group.add_argument("--threads", type=positive, metavar="N", help="default: all usable cores")
     group.add_argument("--context", type=positive, metavar="N", help="context size in tokens")
+    add_speculation_options(parser)
+
+
+def add_speculation_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("speculation")
+    group.add_argument(
+        "--speculation",
+        choices=get_args(SpeculationMode),
+        default="auto",
+        help="who drafts tokens ahead; never changes the text (default: auto)",
+    )
+    group.add_argument(
+        "--tree-budget",
+        type=up_to(MOST_TREE_NODES),
+        metavar="N",
+        help="drafts of every step (default: what pays on this machine)",
+    )
+    group.add_argument("--drafter", metavar="FILE", help="drafter model for this model")
 
 
 def add_sampling_options(parser: argparse.ArgumentParser) -> None:
@@ -63,6 +93,9 @@ def engine_config(args: argparse.Namespace) -> EngineConfig:
         n_threads=args.threads,
         n_ctx=args.context,
         models_dir=args.models_dir,
+        speculation=args.speculation,
+        tree_budget=args.tree_budget,
+        drafter=args.drafter,
     )
 
 

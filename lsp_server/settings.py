@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from engine.catalogue import DEFAULT_MODEL
-from engine.config import EngineConfig, SamplingConfig
+from engine.config import MOST_TREE_NODES, EngineConfig, SamplingConfig, SpeculationMode
 
 SECTION = "flashLsp"
 
@@ -50,6 +50,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     prefix_cache_mebibytes: Annotated[
         int, Meta(ge=0, le=2**20, description="Memory for prompts already read, in MiB.")
     ] = 512
+    speculation: Annotated[
+        SpeculationMode,
+        Meta(
+            description="Who drafts tokens ahead of the model, which changes the speed but never "
+            'the text: "auto" is whatever pays, "lookup" what the prompt repeats, "dflash" a '
+            'drafter model, "off" nobody.'
+        ),
+    ] = "auto"
+    tree_budget: Annotated[
+        Annotated[int, Meta(ge=1, le=MOST_TREE_NODES)] | None,
+        Meta(description="Drafts of every step; null means what pays on this machine."),
+    ] = None
+    drafter: Annotated[
+        str | None,
+        Meta(
+            description="Drafter model file; null means the one known for the model, if any.",
+            extra_json_schema=_MACHINE,
+        ),
+    ] = None
     in_process: Annotated[
         bool,
         Meta(description="Run the model inside the server's process, for debugging only."),
@@ -91,6 +110,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
             n_ctx=self.context_tokens,
             prefix_cache_bytes=self.prefix_cache_mebibytes * 2**20,
             models_dir=self.models_dir,
+            speculation=self.speculation,
+            tree_budget=self.tree_budget,
+            drafter=self.drafter,
         )
 
     @property

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from engine.session import Session
 
 ROOT = -1  # the parent of a row that continues the committed sequence directly
-MOST_NODES = 63  # drafts of one step: with the root they are the bits of one 64-bit ancestry mask
 
 
 @dataclass(frozen=True, eq=False)

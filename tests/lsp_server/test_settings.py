@@ -76,7 +76,7 @@ def test_every_setting_is_described_with_its_default() -> None:
 def test_settings_that_name_files_belong_to_the_machine() -> None:
     properties = json_schema()["properties"]
     machine = {name for name, described in properties.items() if described.get("scope")}
-    assert machine == {"model", "modelsDir"}
+    assert machine == {"model", "modelsDir", "drafter"}
 
 
 def test_the_defaults_pass_their_own_checks() -> None:
@@ -87,3 +87,11 @@ def test_the_defaults_pass_their_own_checks() -> None:
 def test_the_readme_documents_every_setting_as_it_is() -> None:
     readme = Path(__file__).parent.parent.parent / "README.md"
     assert markdown_table() in readme.read_text("utf-8")
+
+
+def test_how_to_speculate_reaches_the_engine() -> None:
+    chosen = {"speculation": "lookup", "treeBudget": 22, "drafter": "d.gguf"}
+    config = merged(chosen)[0].engine_config
+    assert (config.speculation, config.tree_budget, config.drafter) == ("lookup", 22, "d.gguf")
+    for wrong in ({"speculation": "fast"}, {"treeBudget": 64}, {"treeBudget": 0}):
+        assert merged(wrong)[0] == Settings()
