@@ -100,7 +100,8 @@ class CpuModel:
 
     `weights` maps tensor names to their raw bytes, kept alive as long as this object. A step has
     at most `max_rows` rows and `max_out_rows` selected rows. `isa` "" takes the best one. With
-    `is_exact`, activations stay f32: many times slower, for comparing with other engines.
+    `is_exact`, activations stay f32: many times slower, for comparing with other engines. A model
+    `beside` another steps on that one's threads, never at the same time.
     Raises NativeError when a size does not fit.
     """
 
@@ -114,15 +115,15 @@ class CpuModel:
         max_out_rows: int,
         isa: str = "",
         is_exact: bool = False,
+        beside: "CpuModel | None" = None,
     ) -> None:
         self.program = program
         self.max_rows = max_rows
         self.max_out_rows = max_out_rows
         ops = program.ops if is_exact else _insert_quantize(program.ops)
         offsets, self.arena_bytes = _plan_arena(ops, program, max_rows, max_out_rows)
-        self._plan = _native.Plan(
-            _native.ThreadPool(n_threads), isa, max_rows, max_out_rows, self.arena_bytes
-        )
+        self._threads = beside._threads if beside else _native.ThreadPool(n_threads)
+        self._plan = _native.Plan(self._threads, isa, max_rows, max_out_rows, self.arena_bytes)
         lowering = _Lowering(self._plan, weights, offsets)
         for op in ops:
             lowering.add(op)

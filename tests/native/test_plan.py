@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from engine import _native
+from engine.backends.cpu import CpuModel
 from engine.errors import NativeError
+from engine.program import Program
 from tests.native.program_runner import F32, ProgramRunner, f32_weight
 
 
@@ -91,6 +93,23 @@ def test_logits_that_are_not_finite_are_an_error() -> None:
     runner.run()
     with pytest.raises(NativeError, match="not finite"):
         runner.model.argmax(1)
+
+
+def test_two_models_step_in_turn_on_the_same_threads() -> None:
+    x = np.random.default_rng(3).standard_normal((3, 16)).astype(np.float32)
+    first = ProgramRunner(lambda p, a: p.silu_mul(a, a), x, n_threads=2)
+    table = f32_weight("x", x)
+    program = Program("test", {"x": table[0]})
+    program.output(program.select_rows(program.embed(table[0])))
+    second = CpuModel(
+        program, {"x": table[1]}, n_threads=1, max_rows=4, max_out_rows=4, beside=first.model
+    )
+    rows = ints(0, 1, 2)
+    expected = first.run()
+    for _ in range(3):
+        assert second._plan.step(None, rows, rows, ints(-1, 0, 1), ints(), 0, rows)
+        np.testing.assert_array_equal(second.logits(3), x)
+        np.testing.assert_array_equal(first.run(), expected)
 
 
 def test_an_unknown_instruction_set_is_refused() -> None:
