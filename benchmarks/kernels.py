@@ -32,8 +32,9 @@ from benchmarks.kernel_floors import (
     write,
 )
 from engine.backends.cpu import isa_name
+from engine.machine import cpu_name
 from engine.memory import usable_cores
-from lsp_server.cli_bench_machine import OtherUse, cpu_name, read_bytes_per_s
+from lsp_server.cli_bench_machine import OtherUse, read_bytes_per_s
 
 LEAST_RUN_S = 0.01  # a run repeats its step until it is this long
 DEFAULT_CACHE_BYTES = 32 * 2**20

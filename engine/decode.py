@@ -6,14 +6,16 @@ Knows tokens and their bytes; what text should end where is the caller's busines
 import codecs
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from time import monotonic
+from time import monotonic, perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.request import FinishReason
 from engine.sampling import Sampler
-from engine.session import ROOT, Session, StepCancelled, Verified
+from engine.session import Session, StepCancelled, Verified
+from engine.speculation.draft import DraftTree
+from engine.speculation.speculator import Speculator
 from engine.tokenizer import Tokenizer
 
 OnText = Callable[[str], bool]
@@ -30,7 +32,9 @@ class DecodeLimits:
 
 @dataclass
 class Decoded:
-    """What came out: generated ids without the end token, text without the stop string."""
+    """What came out: generated ids without the end token, text without the stop string.
+
+    `n_steps` counts steps of the model, however many tokens they decided."""
 
     finish_reason: FinishReason = FinishReason.LENGTH
     tokens: list[int] = field(default_factory=list[int])
@@ -87,6 +91,63 @@ class StopFilter:
         return held
 
 
+class Output:
+    """What is generated: takes tokens one by one and says when they are enough."""
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        limits: DecodeLimits,
+        healing: HealingConstraint,
+        on_text: OnText | None,
+    ) -> None:
+        self.decoded = Decoded()
+        self._tokenizer = tokenizer
+        self._limits = limits
+        self._healing = healing
+        self._on_text = on_text
+        self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._stop = StopFilter(limits.stop)
+        self._is_cut = False  # by a stop string or the caller: nothing may follow
+
+    @property
+    def n_left(self) -> int:
+        return self._limits.max_tokens - len(self.decoded.tokens)
+
+    def is_late(self) -> bool:
+        deadline = self._limits.deadline
+        if deadline is None or monotonic() < deadline:
+            return False
+        self.decoded.finish_reason = FinishReason.DEADLINE
+        return True
+
+    def take(self, token: int) -> bool:
+        """Whether to go on after `token`."""
+        decoded = self.decoded
+        if token in self._tokenizer.end_ids:
+            decoded.finish_reason = FinishReason.STOP
+            return False
+        decoded.tokens.append(token)
+        piece = self._healing.consume(self._tokenizer.token_bytes(token))
+        text, is_stopped = self._stop.push(self._utf8.decode(piece))
+        decoded.text += text
+        wants_more = self._on_text is None or not text or self._on_text(text)
+        if is_stopped or not wants_more:
+            decoded.finish_reason = FinishReason.STOP
+            self._is_cut = True
+            return False
+        return self.n_left > 0
+
+    def finish(self) -> Decoded:
+        """Everything, with the text that was withheld until its end was known."""
+        if not self._is_cut:
+            rest = self._utf8.decode(b"", final=True) + self._stop.flush()
+            self.decoded.text += rest
+            if rest and self._on_text is not None:
+                self._on_text(rest)
+        return self.decoded
+
+
 def decode(
     session: Session,
     first: Verified,
@@ -95,55 +156,62 @@ def decode(
     limits: DecodeLimits,
     healing: HealingConstraint,
     on_text: OnText | None,
+    speculator: Speculator,
 ) -> Decoded:
-    """Generates from the last row of `first` until a limit, an end token or `on_text` says so."""
-    result = Decoded()
-    utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    stop = StopFilter(limits.stop)
-    latest = first
+    """Generates from the last row of `first` until a limit, an end token or `on_text` says so.
 
-    def emit(piece: str) -> bool:
-        """Whether to go on."""
-        text, is_stopped = stop.push(piece)
-        result.text += text
-        wants_more = on_text is None or not text or on_text(text)
-        if is_stopped or not wants_more:
-            result.finish_reason = FinishReason.STOP
-        return wants_more and not is_stopped
+    Each step verifies a tree of drafts below the token decided last. Every token is chosen from the
+    target's own row after the tokens before it, in their order, so that the text and the random
+    numbers it took are those of plain decoding whatever was drafted (SPEC B.7).
+    """
+    output = Output(tokenizer, limits, healing, on_text)
+    decoded = output.decoded
 
-    while True:
-        if limits.deadline is not None and monotonic() >= limits.deadline:
-            result.finish_reason = FinishReason.DEADLINE
-            break
-        token = choose(latest, sampler, healing)
-        if token in tokenizer.end_ids:
-            result.finish_reason = FinishReason.STOP
-            break
-        result.tokens.append(token)
-        if not emit(utf8.decode(healing.consume(tokenizer.token_bytes(token)))):
-            return result
-        if len(result.tokens) >= limits.max_tokens:
-            break
-        try:
-            latest = session.verify([token], [ROOT])
-        except StepCancelled:
-            result.finish_reason = FinishReason.CANCELLED
-            break
-        session.accept([0])
-        result.n_steps += 1
-    rest = utf8.decode(b"", final=True) + stop.flush()
-    result.text += rest
-    if rest and on_text is not None:
-        on_text(rest)
-    return result
+    def decide(verified: Verified, row: int) -> int | None:
+        """The token after `row`; None ends it."""
+        if output.is_late():
+            return None
+        token = choose(verified, row, sampler, healing)
+        return token if output.take(token) else None
+
+    try:
+        goes_on = decide(first, len(first.argmax) - 1) is not None
+        while goes_on:
+            tree = speculator.draft(session, decoded.tokens, output.n_left - 1)
+            started = perf_counter()
+            verified = session.verify(tree.tokens, tree.parents)
+            verify_ms = _ms_since(started)
+            path, goes_on = walk(tree, verified, decide)
+            started = perf_counter()
+            session.accept(path)
+            speculator.observe(tree, path, verify_ms, _ms_since(started))
+            decoded.n_steps += 1
+    except StepCancelled:
+        decoded.finish_reason = FinishReason.CANCELLED
+    return output.finish()
 
 
-def choose(verified: Verified, sampler: Sampler, healing: HealingConstraint) -> int:
-    """The next token after the last row of `verified`."""
+def walk(
+    tree: DraftTree, verified: Verified, decide: Callable[[Verified, int], int | None]
+) -> tuple[list[int], bool]:
+    """Follows the decisions down the tree: the rows they agree with, root first, and whether to go
+    on after them. Rows that are not on the path are never looked at."""
+    children = tree.children()
+    path = [0]
+    while (token := decide(verified, path[-1])) is not None:
+        child = children.get((path[-1], token))
+        if child is None:
+            return path, True
+        path.append(child)
+    return path, False
+
+
+def choose(verified: Verified, row: int, sampler: Sampler, healing: HealingConstraint) -> int:
+    """The next token after a row of `verified`."""
     allowed = healing.allowed()
     if sampler.is_greedy and allowed is None:
-        return verified.argmax[-1]
-    return sampler.pick(verified.logits[-1], allowed)
+        return verified.argmax[row]
+    return sampler.pick(verified.logits[row], allowed)
 
 
 def _overlap(text: str, stop: str) -> int:
@@ -152,3 +220,7 @@ def _overlap(text: str, stop: str) -> int:
         if text.endswith(stop[:n]):
             return n
     return 0
+
+
+def _ms_since(started: float) -> float:
+    return (perf_counter() - started) * 1000

@@ -22,6 +22,7 @@ from engine.gguf.reader import GgufFile
 from engine.healing import heal
 from engine.kv_blocks import BlockPool
 from engine.loading import MOST_OUT_ROWS, LoadedModel, load_model
+from engine.machine import cpu_name
 from engine.prefix_cache import PrefixCache
 from engine.request import (
     EngineStats,
@@ -34,7 +35,10 @@ from engine.request import (
     Timings,
 )
 from engine.sampling import Sampler
-from engine.session import Session, StepCancelled, Verified
+from engine.session import ROOT, Session, StepCancelled, Verified
+from engine.speculation.costs import CostFile, StepCosts, guessed_costs, measured_costs
+from engine.speculation.lookup import Lookup
+from engine.speculation.speculator import Speculation, Speculator
 from engine.tokenizer import Tokenizer
 
 OnProgress = Callable[[LoadProgress], None]
@@ -42,26 +46,44 @@ OnProgress = Callable[[LoadProgress], None]
 
 @dataclass(frozen=True)
 class EncodedPrompt:
-    """Token ids, and the bytes that generation must begin with."""
+    """Token ids, and the bytes that generation must begin with.
+
+    The generated text goes on after the first `cursor` ids; what follows them is context."""
 
     ids: list[int]
     healed: bytes
+    cursor: int
+
+
+@dataclass(frozen=True)
+class _Generation:
+    """What one request asks of the loop."""
+
+    prompt: EncodedPrompt
+    sampler: Sampler
+    limits: DecodeLimits
+    speculator: Speculator
+    on_text: OnText | None
 
 
 class Engine:
     """A loaded model with its KV memory and prefix cache."""
 
     def __init__(
-        self, info: ModelInfo, tokenizer: Tokenizer, loaded: LoadedModel, cache_bytes: int
+        self, info: ModelInfo, tokenizer: Tokenizer, loaded: LoadedModel, config: EngineConfig
     ):
         self.info = info
         self.tokenizer = tokenizer
         self._model = loaded.model
         self._kv = loaded.kv
         self._pool = BlockPool(loaded.n_blocks)
-        self._cache = PrefixCache(self._pool, cache_bytes, loaded.block_bytes)
+        self._cache = PrefixCache(self._pool, config.prefix_cache_bytes, loaded.block_bytes)
         self._pool.evict = self._cache.evict_one
         self._stats = EngineStats()
+        self._speculation = Speculation(
+            config.speculation, self._step_costs(config), loaded.drafter, config.tree_budget
+        )
+        self._separators = sorted({*tokenizer.special_tokens.values(), *tokenizer.end_ids})
 
     @classmethod
     def load(cls, config: EngineConfig, on_progress: OnProgress | None = None) -> "Engine":
@@ -79,8 +101,10 @@ class Engine:
             report(LoadProgress(0.5, "reading the vocabulary"))
             tokenizer = Tokenizer.from_gguf(file)
             info = _describe(config, file, tokenizer, loaded, _ms_since(started))
+        report(LoadProgress(0.8, "measuring how long steps take"))
+        engine = cls(info, tokenizer, loaded, config)
         report(LoadProgress(1.0, "ready"))
-        return cls(info, tokenizer, loaded, config.prefix_cache_bytes)
+        return engine
 
     def stats(self) -> EngineStats:
         self._stats.cache_bytes = self._cache.n_bytes
@@ -115,7 +139,7 @@ class Engine:
             ids.append(tokenizer.bos_id)
         if sum(part.heal for part in parts) > 1:
             raise RequestError("more than one prompt part asks for healing, expected at most one")
-        healed = b""
+        healed, cursor = b"", None
         for part in parts:
             if part.is_special:
                 ids.append(tokenizer.encode_special(part.text))
@@ -124,10 +148,11 @@ class Engine:
             if part.heal:
                 encoded, healed = heal(tokenizer, encoded)
             ids += encoded
+            cursor = len(ids) if part.heal else cursor
         if not ids:
             # The model needs something to continue; an end token is where texts begin.
             ids = [min(tokenizer.end_ids, default=0)]
-        return EncodedPrompt(ids, healed)
+        return EncodedPrompt(ids, healed, len(ids) if cursor is None else cursor)
 
     def generate(
         self, request: GenerateRequest, cancel: CancelToken, on_text: OnText | None = None
@@ -150,10 +175,12 @@ class Engine:
             stop=request.stop,
             deadline=None if request.deadline_ms is None else started + request.deadline_ms / 1000,
         )
+        speculator = self._speculation.begin(self._lookup(request, prompt, limits.max_tokens))
+        generation = _Generation(prompt, sampler, limits, speculator, on_text)
         forget = cancel.on_cancel(lambda: self._model.set_cancelled(True))
         session = self.session()
         try:
-            return self._run(session, prompt, sampler, limits, timings, started, on_text)
+            return self._run(session, generation, timings, started)
         finally:
             forget()  # from here on a late cancel cannot reach the next request
             self._model.set_cancelled(False)
@@ -164,15 +191,9 @@ class Engine:
         self._cache.clear()
 
     def _run(
-        self,
-        session: Session,
-        prompt: EncodedPrompt,
-        sampler: Sampler,
-        limits: DecodeLimits,
-        timings: Timings,
-        started: float,
-        on_text: OnText | None,
+        self, session: Session, generation: _Generation, timings: Timings, started: float
     ) -> GenerateResult:
+        prompt, speculator = generation.prompt, generation.speculator
         n_cached = self._resume(session, prompt.ids)
         prefill_started = monotonic()
         first = self._prefill(session, prompt.ids[n_cached:])
@@ -181,12 +202,20 @@ class Engine:
         decoded = Decoded(FinishReason.CANCELLED)
         if first is not None:
             healing = HealingConstraint(self.tokenizer, prompt.healed)
-            decoded = decode(session, first, sampler, self.tokenizer, limits, healing, on_text)
+            decoded = decode(
+                session,
+                first,
+                generation.sampler,
+                self.tokenizer,
+                generation.limits,
+                healing,
+                generation.on_text,
+                speculator,
+            )
         self._cache.insert(session.tokens, session.table)
         timings.decode = _ms_since(decode_started)
         timings.total = _ms_since(started)
-        self._count(len(prompt.ids), n_cached, decoded, timings)
-        return GenerateResult(
+        result = GenerateResult(
             text=decoded.text,
             prompt_tokens=prompt.ids,
             tokens=decoded.tokens,
@@ -194,7 +223,39 @@ class Engine:
             timings_ms=timings,
             n_cached=n_cached,
             n_steps=decoded.n_steps,
+            speculation=speculator.report(len(decoded.tokens), timings.decode),
         )
+        self._count(result)
+        return result
+
+    def _lookup(
+        self, request: GenerateRequest, prompt: EncodedPrompt, max_tokens: int
+    ) -> Lookup | None:
+        """What the request may be drafted from without a model, unless that is switched off."""
+        if not self._speculation.has_lookup:
+            return None
+        return Lookup(
+            prompt.ids,
+            cursor=prompt.cursor,
+            room=max_tokens,
+            separators=self._separators,
+            references=[self.tokenizer.encode(text) for text in request.references],
+            rates=self._speculation.lookup_rates,
+        )
+
+    def _step_costs(self, config: EngineConfig) -> StepCosts:
+        if config.speculation == "off":
+            return guessed_costs()
+        session = self.session()
+
+        def step(n_rows: int) -> None:
+            session.verify([0] * n_rows, range(ROOT, n_rows - 1))
+
+        machine = f"{cpu_name()} {self.info.backend} {self.info.n_threads} {config.is_exact}"
+        try:
+            return measured_costs(step, self.info.n_ctx, CostFile(Path(self.info.path), machine))
+        finally:
+            session.release()
 
     def _resume(self, session: Session, ids: list[int]) -> int:
         """Takes the longest cached prefix; leaves at least one token to compute logits from."""
@@ -211,15 +272,21 @@ class Engine:
         except StepCancelled:
             return None
 
-    def _count(self, n_prompt: int, n_cached: int, decoded: Decoded, timings: Timings) -> None:
-        stats = self._stats
+    def _count(self, result: GenerateResult) -> None:
+        stats, speculation = self._stats, result.speculation
         stats.n_requests += 1
-        stats.n_cancelled += decoded.finish_reason is FinishReason.CANCELLED
-        stats.n_prompt_tokens += n_prompt
-        stats.n_cached_tokens += n_cached
-        stats.n_tokens += len(decoded.tokens)
-        stats.prefill_ms += timings.prefill
-        stats.decode_ms += timings.decode
+        stats.n_cancelled += result.finish_reason is FinishReason.CANCELLED
+        stats.n_prompt_tokens += len(result.prompt_tokens)
+        stats.n_cached_tokens += result.n_cached
+        stats.n_tokens += len(result.tokens)
+        stats.n_steps += speculation.steps
+        stats.n_drafts += _weighted_sum(speculation.tree_sizes)
+        stats.n_drafts_accepted += _weighted_sum(speculation.accepted_lengths)
+        stats.prefill_ms += result.timings_ms.prefill
+        stats.decode_ms += result.timings_ms.decode
+        stats.draft_ms += speculation.draft_ms
+        stats.verify_ms += speculation.verify_ms
+        stats.plain_ms += speculation.plain_ms
 
 
 def _describe(
@@ -245,6 +312,10 @@ def _describe(
 
 def _chunks(ids: Sequence[int], n: int) -> list[Sequence[int]]:
     return [ids[i : i + n] for i in range(0, len(ids), n)]
+
+
+def _weighted_sum(histogram: Sequence[int]) -> int:
+    return sum(value * count for value, count in enumerate(histogram))
 
 
 def _ms_since(started: float) -> float:

@@ -9,6 +9,7 @@ from engine.errors import RequestError, UnsupportedModelError
 from engine.gguf.reader import GgufFile
 from engine.models import ARCHITECTURES
 from engine.program import Program
+from engine.speculation.draft import Drafter
 
 # Rows per prefill step: enough to pay for unpacking the weights, few enough to stay in the cache.
 PREFILL_ROWS = 128
@@ -30,6 +31,7 @@ class LoadedModel:
     n_parameters: int
     weight_bytes: int
     memory_bytes: int
+    drafter: Drafter | None = None
     notices: list[str] = field(default_factory=list[str])
 
 

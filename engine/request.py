@@ -4,7 +4,7 @@ from enum import StrEnum
 
 import msgspec
 
-from engine.config import SamplingConfig
+from engine.config import SamplingConfig, SpeculationMode
 
 
 class PromptPart(msgspec.Struct, frozen=True):
@@ -35,6 +35,10 @@ class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
     `document` groups requests: a newer one supersedes older ones of the same document, which
     finish as CANCELLED. Lower `priority` runs first. `stop` strings end the text and are not part
     of it. `deadline_ms` counts from arrival at the engine; what was decoded by then is returned.
+
+    `references` are texts that the output is likely to repeat, such as the one it replaces, which
+    comes first. They are drafted from and never shown to the model: they change the speed, not the
+    text.
     """
 
     prompt: tuple[PromptPart, ...]
@@ -44,6 +48,7 @@ class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
     document: str | None = None
     priority: int = 0
     deadline_ms: float | None = None
+    references: tuple[str, ...] = ()
 
 
 class Timings(msgspec.Struct, kw_only=True):
@@ -54,6 +59,36 @@ class Timings(msgspec.Struct, kw_only=True):
     prefill: float = 0.0
     decode: float = 0.0
     total: float = 0.0
+
+
+class SourceCounts(msgspec.Struct, kw_only=True):
+    """Drafts of one source: how many were verified, and how many of them were right. One that two
+    sources proposed counts for both."""
+
+    proposed: int = 0
+    accepted: int = 0
+
+
+class SpeculationReport(msgspec.Struct, kw_only=True):
+    """What drafting did for one request.
+
+    `acceptance_length` is tokens per step. `accepted_lengths[n]` counts the steps of which n drafts
+    were accepted, `tree_sizes[n]` those that verified n drafts. `commit_ms` is spent on keeping the
+    accepted path, `host_ms` on everything beside models: choosing tokens, text, bookkeeping.
+    `plain_ms` estimates what the same tokens would have taken one by one, from measured steps.
+    """
+
+    mode: SpeculationMode = "off"
+    steps: int = 0
+    acceptance_length: float = 0.0
+    by_source: dict[str, SourceCounts] = {}
+    accepted_lengths: list[int] = []
+    tree_sizes: list[int] = []
+    draft_ms: float = 0.0
+    verify_ms: float = 0.0
+    commit_ms: float = 0.0
+    host_ms: float = 0.0
+    plain_ms: float = 0.0
 
 
 class GenerateResult(msgspec.Struct, kw_only=True):
@@ -68,6 +103,7 @@ class GenerateResult(msgspec.Struct, kw_only=True):
     timings_ms: Timings
     n_cached: int = 0
     n_steps: int = 0
+    speculation: SpeculationReport = msgspec.field(default_factory=SpeculationReport)
 
 
 class ModelInfo(msgspec.Struct, kw_only=True, frozen=True):
@@ -98,8 +134,14 @@ class EngineStats(msgspec.Struct, kw_only=True):
     n_prompt_tokens: int = 0
     n_cached_tokens: int = 0
     n_tokens: int = 0
+    n_steps: int = 0
+    n_drafts: int = 0
+    n_drafts_accepted: int = 0
     prefill_ms: float = 0.0
     decode_ms: float = 0.0
+    draft_ms: float = 0.0
+    verify_ms: float = 0.0
+    plain_ms: float = 0.0
     cache_bytes: int = 0
     cache_entries: int = 0
 

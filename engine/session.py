@@ -56,6 +56,11 @@ class Session:
         self.tokens: list[int] = []
 
     @property
+    def n_free(self) -> int:
+        """Tokens that fit before the context is full."""
+        return self._n_ctx - len(self.tokens)
+
+    @property
     def table(self) -> BlockTable:
         return self._table
 

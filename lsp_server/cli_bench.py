@@ -21,7 +21,8 @@ from rich.table import Table
 
 from engine.engine import Engine
 from engine.gguf.reader import GgufFile
-from lsp_server.cli_bench_machine import OtherUse, cpu_name, read_bytes_per_s
+from engine.machine import cpu_name
+from lsp_server.cli_bench_machine import OtherUse, read_bytes_per_s
 from lsp_server.cli_bench_peer import LlamaCpp, PeerError, find_python
 from lsp_server.cli_bench_verify import (
     CONTEXT_TOKENS,

@@ -1,7 +1,6 @@
 """What machine a benchmark ran on: its name, how fast it reads memory, who else was using it."""
 
 import os
-import platform
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,16 +9,6 @@ import numpy as np
 
 _READ_BYTES = 256 * 2**20  # far beyond any cache
 _READ_RUNS = 7
-
-
-def cpu_name() -> str:
-    """The processor's name as the system gives it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def read_bytes_per_s(n_threads: int) -> float:

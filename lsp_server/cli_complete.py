@@ -13,7 +13,7 @@ from rich.text import Text
 
 from engine.client import InProcessEngine
 from engine.errors import RequestError
-from engine.request import GenerateRequest, GenerateResult, PromptPart
+from engine.request import GenerateRequest, GenerateResult, PromptPart, SpeculationReport
 from lsp_server.cli_options import (
     Commands,
     add_model_options,
@@ -129,12 +129,7 @@ def as_json(done: Completion, model: str, load_ms: float) -> dict[str, Any]:
         "tokens": result.tokens if result else [],
         "finish_reason": result.finish_reason if result else None,
         "timings_ms": timings,
-        "speculation": {
-            "mode": "off",
-            "steps": result.n_steps if result else 0,
-            "acceptance_length": _tokens_per_step(result),
-            "by_source": {},
-        },
+        "speculation": msgspec.to_builtins(result.speculation if result else SpeculationReport()),
         "context": {"mode": "off", "kept_tokens": n_prompt, "total_tokens": n_prompt, "spans": []},
     }
 
@@ -154,16 +149,14 @@ def show(done: Completion, inp: CompletionInput | None, load_ms: float) -> None:
 def summary(result: GenerateResult | None) -> str:
     if result is None:
         return ""
-    timings = result.timings_ms
-    speed = 1000 * result.n_steps / timings.decode if timings.decode and result.n_steps else 0.0
+    timings, speculation = result.timings_ms, result.speculation
+    speed = 1000 * len(result.tokens) / timings.decode if timings.decode else 0.0
+    drafted = ""
+    if speculation.steps and speculation.mode != "off":
+        gain = speculation.plain_ms / timings.decode
+        drafted = f", {speculation.acceptance_length:.2f} per step, {gain:.2f}x plain"
     return (
         f" · prompt {len(result.prompt_tokens)} tokens ({result.n_cached} cached)"
         f" in {timings.prefill:.0f} ms · {len(result.tokens)} tokens in {timings.decode:.0f} ms"
-        f" ({speed:.0f} tok/s) · {result.finish_reason}"
+        f" ({speed:.0f} tok/s{drafted}) · {result.finish_reason}"
     )
-
-
-def _tokens_per_step(result: GenerateResult | None) -> float:
-    if result is None or not result.n_steps:
-        return 0.0
-    return len(result.tokens) / result.n_steps

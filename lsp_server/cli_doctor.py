@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import platform
 import shutil
 from pathlib import Path
 from time import monotonic
@@ -17,6 +16,7 @@ from engine.cancel import CancelToken
 from engine.config import EngineConfig
 from engine.engine import Engine
 from engine.errors import EngineError
+from engine.machine import cpu_name
 from engine.request import GenerateRequest, PromptPart
 from lsp_server.cli_models import describe
 from lsp_server.cli_options import Commands
@@ -120,15 +120,6 @@ def recommend(speed: float | None, free: int | None, models: list[dict[str, Any]
     is_fast = speed is not None and speed * default / better >= _USEFUL_TOKENS_PER_S
     fits = free is None or better * _MOST_LOAD_RATIO < free
     return _BETTER if is_fast and fits else catalogue.DEFAULT_MODEL
-
-
-def cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def instruction_set() -> str:

@@ -12,7 +12,7 @@ from math import exp
 from engine.config import MOST_TREE_NODES
 from engine.speculation.draft import ROOT, BlockDraft, ChainDraft, DraftTree
 
-_BLOCK_SOURCE = "dflash"
+BLOCK_SOURCE = "dflash"
 _Cursor = tuple[int, int]  # a chain's index, and how many of its tokens led here
 
 
@@ -109,7 +109,7 @@ class _Growth:
         if is_of_block:
             is_of_block = not self._ranks or token in self._ranks[depth]
             if is_of_block:
-                marks.append(_BLOCK_SOURCE)
+                marks.append(BLOCK_SOURCE)
         for idx, n_taken in self._cursors[parent]:
             chain = self._chains[idx]
             if n_taken < len(chain.tokens) and chain.tokens[n_taken] == token:

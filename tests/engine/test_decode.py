@@ -8,6 +8,8 @@ from engine.decode import Decoded, DecodeLimits, HealingConstraint, StopFilter, 
 from engine.request import FinishReason
 from engine.sampling import Sampler
 from engine.session import StepCancelled, Verified
+from engine.speculation.costs import guessed_costs
+from engine.speculation.speculator import Speculation
 
 END = 0
 # A vocabulary whose ids 1.. are these texts; "é" and the face are cut inside their bytes.
@@ -46,6 +48,7 @@ class ScriptedSession:
 
     def __init__(self, script: list[int], cancel_at: int | None = None) -> None:
         self.script, self.fed, self.cancel_at = script, [], cancel_at
+        self.n_free = 1000
 
     def want(self) -> Verified:
         n = len(self.fed)
@@ -54,8 +57,8 @@ class ScriptedSession:
         logits[0, wanted] = 9
         return Verified([int(logits.argmax())], logits)
 
-    def verify(self, tokens: list[int], parents: list[int]) -> Verified:
-        assert parents == [-1]
+    def verify(self, tokens: tuple[int, ...], parents: tuple[int, ...]) -> Verified:
+        assert parents == (-1,)
         if len(self.fed) == self.cancel_at:
             raise StepCancelled
         self.fed += tokens
@@ -91,6 +94,7 @@ def run(
         DecodeLimits(max_tokens=max_tokens, stop=stop, deadline=deadline),
         HealingConstraint(vocabulary, healed),  # type: ignore[arg-type]
         record,
+        Speculation("off", guessed_costs()).begin(None),
     )
     return decoded, pieces
 

@@ -1,0 +1,96 @@
+"""What a step drafts: who is asked, and how many drafts are verified.
+
+Maximizes expected tokens per millisecond (SPEC B.8): what sources are worth comes from their
+running acceptance, what a step costs from this machine. Lives as long as the model.
+"""
+
+from math import ceil
+from typing import NamedTuple
+
+from engine.speculation.costs import StepCosts
+from engine.speculation.draft import DraftTree
+from engine.speculation.tree import expected_tokens
+
+_LEAST_GAIN = 1.03  # over plain decoding, or the estimate's own error decides
+_PROBE_SHARE = 0.01  # of the time may go into finding out whether drafting has begun to pay
+_LEAST_PROBE_STEPS, _MOST_PROBE_STEPS = 8, 256
+_BLOCK_ROWS = (4, 8, 12, 16)  # as drafters are trained; and few rows where little is accepted
+_GUESSED_SURVIVAL = 0.65  # of a path from depth to depth, until there is experience
+_GUESSED_DRAFT_SHARE = 0.4  # of a plain step, until the first draft
+_LEARNING_RATE = 0.1
+
+
+class Choice(NamedTuple):
+    """How many of a tree's nodes to verify, and the tokens per millisecond to expect."""
+
+    n_nodes: int
+    rate: float
+
+
+class Controller:
+    """Decides for all requests of one model, and learns from all of them."""
+
+    def __init__(self, costs: StepCosts, most_block_rows: int = 0) -> None:
+        """`most_block_rows` is the drafter's; 0 where there is none."""
+        self.costs = costs
+        self._options = [n for n in _BLOCK_ROWS if n <= most_block_rows]
+        if most_block_rows > 1 and most_block_rows not in self._options:
+            self._options.append(most_block_rows)
+        self._draft_ms: dict[int, float] = {}
+        n_depths = max(self._options, default=1)
+        self._survival = [_GUESSED_SURVIVAL**depth for depth in range(n_depths)]
+        self._n_nodes = 8.0  # verified after a block was drafted
+        self._n_undrafted = 0
+
+    def choose_size(self, tree: DraftTree) -> Choice:
+        """The number of nodes with the most expected tokens per millisecond of verifying."""
+        by_rows = self.costs.by_rows
+        rates = [
+            n_tokens / by_rows[n_rows]
+            for n_rows, n_tokens in enumerate(expected_tokens(tree), start=1)
+        ]
+        best = max(range(len(rates)), key=rates.__getitem__)
+        return (
+            Choice(best, rates[best])
+            if rates[best] > _LEAST_GAIN * rates[0]
+            else Choice(0, rates[0])
+        )
+
+    def choose_block(self, rate: float, most_rows: int) -> int:
+        """Rows of the block to draft, 0 for none, where `rate` tokens per millisecond are to be had
+        without one."""
+        options = [n for n in self._options if n <= most_rows]
+        if not options:
+            return 0
+        verify_ms = self.costs.ms(1 + round(self._n_nodes))
+        tokens = {n: sum(self._survival[:n]) for n in options}
+        best = max(options, key=lambda n: tokens[n] / (self.draft_ms(n) + verify_ms))
+        step_ms = self.draft_ms(best) + verify_ms
+        if tokens[best] / step_ms > rate:
+            return best
+        lost_ms = step_ms - tokens[best] / rate
+        wait = ceil(lost_ms / (_PROBE_SHARE * self.costs.ms(1)))
+        self._n_undrafted += 1
+        is_time = self._n_undrafted >= min(max(wait, _LEAST_PROBE_STEPS), _MOST_PROBE_STEPS)
+        return best if is_time else 0
+
+    def draft_ms(self, n_rows: int) -> float:
+        """What drafting a block takes; of an untried number of rows, what the nearest one does."""
+        if not self._draft_ms:
+            return _GUESSED_DRAFT_SHARE * self.costs.ms(1)
+        return self._draft_ms[min(self._draft_ms, key=lambda tried: abs(tried - n_rows))]
+
+    def observe_draft(self, n_rows: int, ms: float) -> None:
+        """A block of `n_rows` was drafted in `ms`."""
+        self._n_undrafted = 0
+        known = self._draft_ms.get(n_rows, ms)
+        self._draft_ms[n_rows] = known + _LEARNING_RATE * (min(ms, 2 * known) - known)
+
+    def observe_block(self, n_depths: int, n_accepted: int, n_nodes: int) -> None:
+        """Of a block of `n_depths`, `n_accepted` were accepted from a tree of `n_nodes`."""
+        survival = self._survival
+        for depth in range(1, min(n_depths + 1, len(survival))):
+            survival[depth] += _LEARNING_RATE * ((n_accepted >= depth) - survival[depth])
+        for depth in range(n_depths + 1, len(survival)):
+            survival[depth] = min(survival[depth], survival[depth - 1])
+        self._n_nodes += _LEARNING_RATE * (n_nodes - self._n_nodes)

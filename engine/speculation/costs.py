@@ -1,0 +1,160 @@
+"""How long a step takes by its number of rows: measured once per machine and model, kept on disk,
+corrected by every real step."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import msgspec
+import platformdirs
+
+MOST_ROWS = 64
+ANCHOR_ROWS = (1, 2, 4, 8, 16, 32, 64)  # between them, costs are interpolated
+_MEASURING_S = 0.5  # as much as a first start may be delayed
+_MOST_RUNS = 5
+_KEPT_FROM_MS = 200.0  # what is measured faster than this is measured again rather than kept
+_HASHED_BYTES = 2**16
+_OWN_SHARE, _COMMON_SHARE = 0.15, 0.05  # how far a real step moves its own anchors, and all
+_MOST_SURPRISE = 1.5  # a step may be interrupted: one alone proves little
+
+
+class StepCosts:
+    """Milliseconds of a step of 1..64 rows."""
+
+    def __init__(self, anchors_ms: Mapping[int, float], *, is_guess: bool = False) -> None:
+        """`anchors_ms` has ANCHOR_ROWS from 1 on; what lies beyond the last is extrapolated.
+
+        Of a guess, only the proportions count: the first real step sets the scale."""
+        known = [anchors_ms[rows] for rows in ANCHOR_ROWS if rows in anchors_ms]
+        assert known and len(known) == len(anchors_ms), "costs are measured from few rows up"
+        for rows, following in list(pairwise(ANCHOR_ROWS))[len(known) - 1 :]:
+            known.append(known[-1] * following / rows)
+        # More rows never take less time; where they seem to, the clock was disturbed.
+        for i in reversed(range(len(known) - 1)):
+            known[i] = min(known[i], known[i + 1])
+        self._anchors = known
+        self._is_guess = is_guess
+        self.by_rows = self._interpolate()
+
+    def ms(self, n_rows: int) -> float:
+        return self.by_rows[n_rows]
+
+    def observe(self, n_rows: int, ms: float) -> None:
+        """A real step of `n_rows` took `ms`: believe it a little, and that all others changed
+        with it even less."""
+        surprise = ms / self.by_rows[n_rows]
+        if self._is_guess:
+            self._is_guess = False
+            self._anchors = [anchor * surprise for anchor in self._anchors]
+            self.by_rows = self._interpolate()
+            return
+        surprise = min(max(surprise, 1 / _MOST_SURPRISE), _MOST_SURPRISE)
+        for i, rows in enumerate(ANCHOR_ROWS):
+            share = _COMMON_SHARE + _OWN_SHARE * _nearness(i, rows, n_rows)
+            self._anchors[i] *= surprise**share
+        self.by_rows = self._interpolate()
+
+    def anchors_ms(self) -> dict[int, float]:
+        return dict(zip(ANCHOR_ROWS, self._anchors, strict=True))
+
+    def _interpolate(self) -> list[float]:
+        table = [0.0]
+        for i, (low, high) in enumerate(pairwise(ANCHOR_ROWS)):
+            first, slope = (
+                self._anchors[i],
+                (self._anchors[i + 1] - self._anchors[i]) / (high - low),
+            )
+            table += [first + slope * k for k in range(high - low)]
+        table.append(self._anchors[-1])
+        return table
+
+
+def _nearness(i: int, rows: int, n_rows: int) -> float:
+    """1 at anchor i, falling to 0 at its neighbours."""
+    if n_rows == rows:
+        return 1.0
+    j = i + 1 if n_rows > rows else i - 1
+    if not 0 <= j < len(ANCHOR_ROWS):
+        return 0.0
+    other = ANCHOR_ROWS[j]
+    return max(1 - abs(n_rows - rows) / abs(other - rows), 0.0)
+
+
+def guessed_costs() -> StepCosts:
+    """Costs of no machine in particular, for who only observes."""
+    return StepCosts({1: 1.0}, is_guess=True)
+
+
+def measure(step: Callable[[int], None], most_rows: int) -> tuple[StepCosts, float]:
+    """Times `step(n_rows)` within about half a second; also how many milliseconds that took.
+
+    Few rows are measured first, since a slow model leaves no time for many.
+    """
+    step(1)  # brings the weights into memory
+    started = perf_counter()
+    runs: dict[int, list[float]] = {}
+    for _ in range(_MOST_RUNS):
+        for n_rows in (n for n in ANCHOR_ROWS if n <= most_rows):
+            before = perf_counter()
+            step(n_rows)
+            after = perf_counter()
+            runs.setdefault(n_rows, []).append((after - before) * 1000)
+            if after - started > _MEASURING_S:
+                break
+        if perf_counter() - started > _MEASURING_S / 2:
+            break
+    costs = StepCosts({n_rows: median(ms) for n_rows, ms in runs.items()})
+    return costs, (perf_counter() - started) * 1000
+
+
+class CostFile:
+    """Where the costs of one model on one machine are kept."""
+
+    def __init__(self, model: Path, machine: str, folder: Path | None = None) -> None:
+        """`machine` says all that the costs depend on beside the model's file."""
+        folder = folder or Path(platformdirs.user_cache_dir("flash-lsp")) / "step_costs"
+        self._path = folder / f"{_fingerprint(model, machine)}.json"
+
+    def load(self) -> StepCosts | None:
+        """None where nothing usable is kept."""
+        try:
+            anchors = msgspec.json.decode(self._path.read_bytes(), type=dict[int, float])
+        except (OSError, msgspec.DecodeError):
+            return None
+        if set(anchors) != set(ANCHOR_ROWS) or not all(0 < ms < 1e6 for ms in anchors.values()):
+            return None
+        return StepCosts(anchors)
+
+    def store(self, costs: StepCosts) -> None:
+        """Keeps them; a folder that cannot be written costs a measurement each time, no more."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            part = self._path.with_suffix(".part")
+            part.write_bytes(msgspec.json.encode(costs.anchors_ms()))
+            part.replace(self._path)
+        except OSError:
+            return
+
+
+def measured_costs(step: Callable[[int], None], most_rows: int, file: CostFile) -> StepCosts:
+    """The costs kept in `file`, or those of steps up to `most_rows` measured now and kept."""
+    costs = file.load()
+    if costs is None:
+        costs, took_ms = measure(step, most_rows)
+        if took_ms >= _KEPT_FROM_MS:
+            file.store(costs)
+    return costs
+
+
+def _fingerprint(model: Path, machine: str) -> str:
+    """Of a model's size, its ends and the machine: reading all of a model would take seconds."""
+    n_bytes = model.stat().st_size
+    digest = hashlib.sha256(f"{n_bytes} {machine}".encode())
+    with model.open("rb") as file:
+        digest.update(file.read(_HASHED_BYTES))
+        file.seek(max(n_bytes - _HASHED_BYTES, 0))
+        digest.update(file.read(_HASHED_BYTES))
+    return digest.hexdigest()[:32]

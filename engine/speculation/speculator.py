@@ -1,0 +1,200 @@
+"""Drafts for one request: asks the sources the controller chooses, and keeps count of it all.
+
+Plain decoding is a speculator without sources.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+
+from engine.config import MOST_TREE_NODES, SpeculationMode
+from engine.errors import RequestError
+from engine.request import SourceCounts, SpeculationReport
+from engine.session import Session
+from engine.speculation.calibration import BlockCalibration
+from engine.speculation.controller import Controller
+from engine.speculation.costs import StepCosts
+from engine.speculation.draft import BlockDraft, Drafter, DraftTree
+from engine.speculation.lookup import Lookup, LookupRates
+from engine.speculation.tree import BLOCK_SOURCE, build_tree
+
+
+@dataclass
+class _Counts:
+    proposed: Counter[str] = field(default_factory=Counter[str])
+    accepted: Counter[str] = field(default_factory=Counter[str])
+    accepted_lengths: Counter[int] = field(default_factory=Counter[int])
+    tree_sizes: Counter[int] = field(default_factory=Counter[int])
+    draft_ms: float = 0.0
+    verify_ms: float = 0.0
+    commit_ms: float = 0.0
+
+
+class Speculator:
+    """Grows the tree of each step. `draft`, then `observe` what became of it, step by step."""
+
+    def __init__(
+        self,
+        controller: Controller,
+        calibration: BlockCalibration,
+        *,
+        mode: SpeculationMode = "off",
+        lookup: Lookup | None = None,
+        drafter: Drafter | None = None,
+        tree_budget: int | None = None,
+    ) -> None:
+        """`controller` and `calibration` are shared by all requests. A `tree_budget` is used to
+        the full in every step; without one the controller chooses."""
+        self._controller = controller
+        self._calibration = calibration
+        self._mode: SpeculationMode = mode
+        self._lookup = lookup
+        self._drafter = drafter
+        self._tree_budget = tree_budget
+        self._block: BlockDraft | None = None
+        self._n_seen = 0
+        self._counts = _Counts()
+
+    def draft(self, session: Session, decided: Sequence[int], max_depth: int) -> DraftTree:
+        """The tree whose root is the last of all tokens `decided` so far.
+
+        Drafts deeper than `max_depth` are of no use. Raises StepCancelled.
+        """
+        started = perf_counter()
+        self._learn(decided[self._n_seen :])
+        self._n_seen = len(decided)
+        tree = DraftTree.of_root(decided[-1])
+        n_most = min(session.n_free - 1, MOST_TREE_NODES)
+        if max_depth > 0 and n_most > 0 and (self._lookup or self._drafter):
+            tree = self._grow(session, tree, n_most, min(max_depth, n_most))
+        self._counts.draft_ms += _ms_since(started)
+        return tree
+
+    def observe(
+        self, tree: DraftTree, path: Sequence[int], verify_ms: float, commit_ms: float
+    ) -> None:
+        """The step of `tree` accepted the rows of `path` and took so long."""
+        counts = self._counts
+        n_accepted = len(path) - 1
+        for sources in tree.sources:
+            counts.proposed.update(sources)
+        for row in path:
+            counts.accepted.update(tree.sources[row])
+        counts.accepted_lengths[n_accepted] += 1
+        counts.tree_sizes[tree.n_nodes] += 1
+        counts.verify_ms += verify_ms
+        counts.commit_ms += commit_ms
+        self._controller.costs.observe(len(tree.tokens), verify_ms)
+        if self._block is not None:
+            n_of_block = sum(BLOCK_SOURCE in tree.sources[row] for row in path)
+            self._controller.observe_block(len(self._block.ids), n_of_block, tree.n_nodes)
+
+    def report(self, n_tokens: int, decode_ms: float) -> SpeculationReport:
+        """Everything counted, for a request that decided `n_tokens` in `decode_ms`."""
+        counts = self._counts
+        n_steps = counts.accepted_lengths.total()
+        n_by_steps = n_steps + sum(n * count for n, count in counts.accepted_lengths.items())
+        model_ms = counts.draft_ms + counts.verify_ms + counts.commit_ms
+        host_ms = max(decode_ms - model_ms, 0.0)
+        return SpeculationReport(
+            mode=self._mode,
+            steps=n_steps,
+            acceptance_length=n_by_steps / n_steps if n_steps else 0.0,
+            by_source={
+                source: SourceCounts(proposed=n, accepted=counts.accepted[source])
+                for source, n in counts.proposed.items()
+            },
+            accepted_lengths=_histogram(counts.accepted_lengths),
+            tree_sizes=_histogram(counts.tree_sizes),
+            draft_ms=counts.draft_ms,
+            verify_ms=counts.verify_ms,
+            commit_ms=counts.commit_ms,
+            host_ms=host_ms,
+            plain_ms=max(n_tokens - 1, 0) * self._controller.costs.ms(1) + host_ms,
+        )
+
+    def _learn(self, tokens: Sequence[int]) -> None:
+        """Tells the sources which tokens were decided after their latest drafts."""
+        if self._lookup is not None:
+            self._lookup.commit(tokens)
+        if self._block is not None:
+            self._calibration.observe(self._block, tokens)
+            self._block = None
+
+    def _grow(self, session: Session, root: DraftTree, n_most: int, max_depth: int) -> DraftTree:
+        chains = [] if self._lookup is None else self._lookup.propose(max_depth)
+        budget = min(self._tree_budget or n_most, n_most)
+        tree = root
+        if chains:
+            tree = build_tree(root.tokens[0], None, chains, budget=budget, max_depth=max_depth)
+        choice = self._controller.choose_size(tree)
+        n_rows = self._block_rows(choice.rate, max_depth + 1)
+        if n_rows:
+            block = self._draft_block(session, root.tokens[0], n_rows)
+            tree = build_tree(root.tokens[0], block, chains, budget=budget, max_depth=max_depth)
+            choice = self._controller.choose_size(tree)
+        return tree if self._tree_budget else tree.cut(choice.n_nodes)
+
+    def _block_rows(self, rate: float, most_rows: int) -> int:
+        if self._drafter is None:
+            return 0
+        most_rows = min(most_rows, self._drafter.block_rows)
+        if self._tree_budget is not None:
+            return most_rows
+        return self._controller.choose_block(rate, most_rows)
+
+    def _draft_block(self, session: Session, root: int, n_rows: int) -> BlockDraft:
+        """The drafter's block, its probabilities corrected by experience."""
+        assert self._drafter is not None
+        started = perf_counter()
+        self._block = self._drafter.propose(session, root, n_rows)
+        self._controller.observe_draft(n_rows, _ms_since(started))
+        return self._calibration.corrected(self._block)
+
+
+def _histogram(counts: Mapping[int, int]) -> list[int]:
+    return [counts.get(n, 0) for n in range(max(counts, default=-1) + 1)]
+
+
+def _ms_since(started: float) -> float:
+    return (perf_counter() - started) * 1000
+
+
+class Speculation:
+    """What outlives a request: the sources, what was learned about them, and what steps cost."""
+
+    def __init__(
+        self,
+        mode: SpeculationMode,
+        costs: StepCosts,
+        drafter: Drafter | None = None,
+        tree_budget: int | None = None,
+    ) -> None:
+        """Raises RequestError if `mode` needs a drafter and there is none."""
+        if mode == "dflash" and drafter is None:
+            raise RequestError(
+                "speculation 'dflash' needs a drafter and none is known for this model, expected "
+                "one named by --drafter, or speculation 'auto'"
+            )
+        self._mode: SpeculationMode = mode
+        self._drafter = drafter if mode in ("auto", "dflash") else None
+        self._tree_budget = tree_budget
+        self._controller = Controller(costs, self._drafter.block_rows if self._drafter else 0)
+        self._calibration = BlockCalibration()
+        self.lookup_rates = LookupRates()
+
+    @property
+    def has_lookup(self) -> bool:
+        return self._mode in ("auto", "lookup")
+
+    def begin(self, lookup: Lookup | None) -> Speculator:
+        """The speculator of one request."""
+        return Speculator(
+            self._controller,
+            self._calibration,
+            mode=self._mode,
+            lookup=lookup,
+            drafter=self._drafter,
+            tree_budget=self._tree_budget,
+        )
