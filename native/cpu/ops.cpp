@@ -12,12 +12,17 @@ struct Range {
     int64_t begin, end;
 };
 
-// This thread's share of n items, boundaries at multiples of `unit`.
-Range share(int64_t n, int64_t unit, int thread_idx, int n_threads) {
+// The part's share of n items, boundaries at multiples of `unit`.
+Range share(int64_t n, int64_t unit, const Part& part) {
     const int64_t n_units = (n + unit - 1) / unit;
-    const int64_t begin = n_units * thread_idx / n_threads;
-    const int64_t end = n_units * (thread_idx + 1) / n_threads;
+    const int64_t begin = n_units * part.idx / part.n;
+    const int64_t end = n_units * (part.idx + 1) / part.n;
     return {std::min(begin * unit, n), std::min(end * unit, n)};
+}
+
+// Work of an op that shares out its rows.
+Work row_work(int64_t n_rows, int64_t n_cols) {
+    return {n_rows * n_cols, n_rows};
 }
 
 // Adds one tile of keys to every query of one KV head, for the rows and query heads of one unit.
@@ -127,35 +132,55 @@ private:
 
 }  // namespace
 
-void EmbedOp::run(Plan& plan, const Step& step, int thread_idx, int n_threads) {
+Work EmbedOp::work(const Plan& plan, const Step& step) const {
+    return row_work(step.in.n_rows, plan.buffer(out).n_cols);
+}
+
+void EmbedOp::run(Plan& plan, const Step& step, const Part& part) {
     const Plan::Buffer& weight = plan.buffer(table);
     const int64_t bytes = row_bytes(weight.type, weight.n_cols);
-    const Range rows = share(step.in.n_rows, 1, thread_idx, n_threads);
+    const Range rows = share(step.in.n_rows, 1, part);
     for (int64_t t = rows.begin; t < rows.end; ++t)
         dequantize_row(weight.type, weight.weight + step.in.tokens[t] * bytes,
                        plan.f32(out) + t * weight.n_cols, weight.n_cols);
 }
 
-void RmsNormOp::run(Plan& plan, const Step& step, int thread_idx, int n_threads) {
+Work RmsNormOp::work(const Plan& plan, const Step& step) const {
+    return row_work(plan.rows(x, step), plan.buffer(x).n_cols);
+}
+
+void RmsNormOp::run(Plan& plan, const Step& step, const Part& part) {
     const int64_t width = plan.buffer(x).n_cols, n = plan.buffer(weight).n_cols;
     const auto* scale = reinterpret_cast<const float*>(plan.buffer(weight).weight);
-    const Range rows = share(plan.rows(x, step), 1, thread_idx, n_threads);
+    const Range rows = share(plan.rows(x, step), 1, part);
     for (int64_t i = rows.begin * width; i < rows.end * width; i += n)
         plan.kernels().rms_norm(plan.f32(x) + i, scale, eps, plan.f32(out) + i, n);
 }
 
-void QuantizeOp::run(Plan& plan, const Step& step, int thread_idx, int n_threads) {
+Work QuantizeOp::work(const Plan& plan, const Step& step) const {
+    return row_work(plan.rows(x, step), plan.buffer(x).n_cols);
+}
+
+void QuantizeOp::run(Plan& plan, const Step& step, const Part& part) {
     const int64_t n_cols = plan.buffer(x).n_cols, n_rows = plan.rows(x, step);
     const Activations target = plan.quantized(out, n_rows);
     const auto kernel = plan.buffer(out).format == ActivationFormat::kQ8
                             ? plan.kernels().quantize_q8
                             : plan.kernels().quantize_q8k;
-    const Range rows = share(n_rows, 1, thread_idx, n_threads);
+    const Range rows = share(n_rows, 1, part);
     for (int64_t t = rows.begin; t < rows.end; ++t)
         kernel(plan.f32(x) + t * n_cols, n_cols, target, t);
 }
 
-void LinearOp::run(Plan& plan, const Step& step, int thread_idx, int n_threads) {
+// A weight costs its reading, and a multiplication per row.
+Work LinearOp::work(const Plan& plan, const Step& step) const {
+    const Plan::Buffer& w = plan.buffer(weight);
+    const int64_t n_rows = plan.rows(x, step);
+    if (n_rows == 0) return {};
+    return {w.n_out * w.n_cols / 32 * (4 + n_rows), (w.n_out + kRowGroup - 1) / kRowGroup};
+}
+
+void LinearOp::run(Plan& plan, const Step& step, const Part& part) {
     const Plan::Buffer& w = plan.buffer(weight);
     LinearArgs args{};
     args.type = w.type;
@@ -171,16 +196,20 @@ void LinearOp::run(Plan& plan, const Step& step, int thread_idx, int n_threads) 
     if (bias >= 0) args.bias = reinterpret_cast<const float*>(plan.buffer(bias).weight);
     if (residual >= 0) args.residual = plan.f32(residual);
     args.out = plan.f32(out);
-    const Range columns = share(w.n_out, kRowGroup, thread_idx, n_threads);
+    const Range columns = share(w.n_out, kRowGroup, part);
     if (args.n_rows > 0 && columns.begin < columns.end)
         plan.kernels().linear(args, columns.begin, columns.end);
 }
 
-void RopeOp::run(Plan& plan, const Step& step, int thread_idx, int n_threads) {
+Work RopeOp::work(const Plan& plan, const Step& step) const {
+    return row_work(plan.rows(x, step), plan.buffer(x).n_cols);
+}
+
+void RopeOp::run(Plan& plan, const Step& step, const Part& part) {
     const Plan::RopeTable& angles = plan.rope_table(table);
     const auto n_pairs = int64_t(angles.inverse_frequencies.size());
     const int64_t n = plan.buffer(x).n_cols;
-    const Range rows = share(plan.rows(x, step), 1, thread_idx, n_threads);
+    const Range rows = share(plan.rows(x, step), 1, part);
     for (int64_t t = rows.begin; t < rows.end; ++t) {
         const auto at = size_t(plan.step_row(x, step, t) * n_pairs);
         plan.kernels().rope(plan.f32(x) + t * n, &angles.cos[at], &angles.sin[at], n / head_dim,
@@ -188,8 +217,12 @@ void RopeOp::run(Plan& plan, const Step& step, int thread_idx, int n_threads) {
     }
 }
 
-void KvWriteOp::run(Plan& plan, const Step& step, int thread_idx, int n_threads) {
-    const Range rows = share(step.in.n_rows, 1, thread_idx, n_threads);
+Work KvWriteOp::work(const Plan& plan, const Step& step) const {
+    return row_work(step.in.n_rows, 2 * plan.buffer(k).n_cols);
+}
+
+void KvWriteOp::run(Plan& plan, const Step& step, const Part& part) {
+    const Range rows = share(step.in.n_rows, 1, part);
     for (int64_t t = rows.begin; t < rows.end; ++t) {
         const int64_t slot = step.in.n_past + t, lane = slot % kKvBlock;
         const int64_t block = step.in.blocks[slot / kKvBlock];
@@ -206,47 +239,72 @@ void KvWriteOp::run(Plan& plan, const Step& step, int thread_idx, int n_threads)
     }
 }
 
-// Work units are (KV head, part of its query heads): enough of them for all threads, each reading
+// Work units are (KV head, split of its query heads): enough of them for all threads, each reading
 // its keys once for all rows of the step.
-void AttentionOp::run(Plan& plan, const Step& step, int thread_idx, int n_threads) {
-    const int64_t group = n_head / kv.n_kv;
-    const int64_t parts = std::min<int64_t>(group, (n_threads + kv.n_kv - 1) / kv.n_kv);
-    const Range units = share(kv.n_kv * parts, 1, thread_idx, n_threads);
+int64_t AttentionOp::splits(const Plan& plan) const {
+    return std::min<int64_t>(n_head / kv.n_kv, (plan.n_threads() + kv.n_kv - 1) / kv.n_kv);
+}
+
+Work AttentionOp::work(const Plan& plan, const Step& step) const {
+    const int64_t n_keys = step.in.n_past + step.in.n_rows;
+    const int64_t n_queries = plan.rows(q, step) * n_head;
+    return {n_keys * kv.head_dim * (2 * kv.n_kv + n_queries / 4), kv.n_kv * splits(plan)};
+}
+
+void AttentionOp::run(Plan& plan, const Step& step, const Part& part) {
+    const int64_t group = n_head / kv.n_kv, n_splits = splits(plan);
+    const Range units = share(kv.n_kv * n_splits, 1, part);
     for (int64_t unit = units.begin; unit < units.end; ++unit) {
-        const int64_t kv_head = unit / parts, part = unit % parts;
-        TileAttention attention(*this, plan, step, kv_head, plan.scratch(thread_idx));
-        attention.run(kv_head * group + group * part / parts,
-                      kv_head * group + group * (part + 1) / parts);
+        const int64_t kv_head = unit / n_splits, split = unit % n_splits;
+        TileAttention attention(*this, plan, step, kv_head, plan.scratch(part.thread_idx));
+        attention.run(kv_head * group + group * split / n_splits,
+                      kv_head * group + group * (split + 1) / n_splits);
     }
 }
 
-void SiluMulOp::run(Plan& plan, const Step& step, int thread_idx, int n_threads) {
+Work SiluMulOp::work(const Plan& plan, const Step& step) const {
+    return row_work(plan.rows(out, step), 2 * plan.buffer(out).n_cols);
+}
+
+void SiluMulOp::run(Plan& plan, const Step& step, const Part& part) {
     const int64_t n = plan.buffer(out).n_cols;
-    const Range rows = share(plan.rows(out, step), 1, thread_idx, n_threads);
+    const Range rows = share(plan.rows(out, step), 1, part);
     plan.kernels().silu_mul(plan.f32(gate) + rows.begin * n, plan.f32(up) + rows.begin * n,
                             plan.f32(out) + rows.begin * n, (rows.end - rows.begin) * n);
 }
 
-void SelectRowsOp::run(Plan& plan, const Step& step, int thread_idx, int n_threads) {
+Work SelectRowsOp::work(const Plan& plan, const Step& step) const {
+    return row_work(step.in.n_out_rows, plan.buffer(x).n_cols);
+}
+
+void SelectRowsOp::run(Plan& plan, const Step& step, const Part& part) {
     const int64_t n = plan.buffer(x).n_cols;
-    const Range rows = share(step.in.n_out_rows, 1, thread_idx, n_threads);
+    const Range rows = share(step.in.n_out_rows, 1, part);
     for (int64_t r = rows.begin; r < rows.end; ++r)
         std::memcpy(plan.f32(out) + r * n, plan.f32(x) + step.in.out_rows[r] * n,
                     size_t(n) * sizeof(float));
 }
 
-void TopKOp::run(Plan& plan, const Step& step, int thread_idx, int n_threads) {
+Work TopKOp::work(const Plan& plan, const Step& step) const {
+    return row_work(step.in.n_out_rows, 2 * plan.buffer(x).n_cols);
+}
+
+void TopKOp::run(Plan& plan, const Step& step, const Part& part) {
     const int64_t n = plan.buffer(x).n_cols;
     TopK& top = plan.top_k_result();
-    const Range rows = share(step.in.n_out_rows, 1, thread_idx, n_threads);
+    const Range rows = share(step.in.n_out_rows, 1, part);
     for (int64_t r = rows.begin; r < rows.end; ++r)
         plan.kernels().top_k(plan.f32(x) + r * n, n, top.k, &top.ids[size_t(r * top.k)],
                              &top.log_probs[size_t(r * top.k)]);
 }
 
-void ConcatOp::run(Plan& plan, const Step& step, int thread_idx, int n_threads) {
+Work ConcatOp::work(const Plan& plan, const Step& step) const {
+    return row_work(plan.rows(out, step), plan.buffer(out).n_cols);
+}
+
+void ConcatOp::run(Plan& plan, const Step& step, const Part& part) {
     const int64_t width = plan.buffer(out).n_cols;
-    const Range rows = share(plan.rows(out, step), 1, thread_idx, n_threads);
+    const Range rows = share(plan.rows(out, step), 1, part);
     for (int64_t t = rows.begin; t < rows.end; ++t) {
         float* target = plan.f32(out) + t * width;
         for (BufferId part : parts) {
@@ -256,9 +314,13 @@ void ConcatOp::run(Plan& plan, const Step& step, int thread_idx, int n_threads) 
     }
 }
 
-void ArgmaxOp::run(Plan& plan, const Step& step, int thread_idx, int n_threads) {
+Work ArgmaxOp::work(const Plan& plan, const Step& step) const {
+    return row_work(step.in.n_out_rows, plan.buffer(x).n_cols);
+}
+
+void ArgmaxOp::run(Plan& plan, const Step& step, const Part& part) {
     const int64_t n = plan.buffer(x).n_cols;
-    const Range rows = share(step.in.n_out_rows, 1, thread_idx, n_threads);
+    const Range rows = share(step.in.n_out_rows, 1, part);
     for (int64_t r = rows.begin; r < rows.end; ++r)
         plan.set_argmax(r, int32_t(plan.kernels().argmax(plan.f32(x) + r * n, n)));
 }

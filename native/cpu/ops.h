@@ -8,7 +8,8 @@ namespace native::cpu {
 struct EmbedOp : Op {
     BufferId out, table;
     EmbedOp(BufferId out, BufferId table) : out(out), table(table) {}
-    void run(Plan& plan, const Step& step, int thread_idx, int n_threads) override;
+    Work work(const Plan& plan, const Step& step) const override;
+    void run(Plan& plan, const Step& step, const Part& part) override;
 };
 
 struct RmsNormOp : Op {
@@ -16,14 +17,16 @@ struct RmsNormOp : Op {
     float eps;
     RmsNormOp(BufferId out, BufferId x, BufferId weight, float eps)
         : out(out), x(x), weight(weight), eps(eps) {}
-    void run(Plan& plan, const Step& step, int thread_idx, int n_threads) override;
+    Work work(const Plan& plan, const Step& step) const override;
+    void run(Plan& plan, const Step& step, const Part& part) override;
     bool is_row_local() const override { return true; }
 };
 
 struct QuantizeOp : Op {
     BufferId out, x;
     QuantizeOp(BufferId out, BufferId x) : out(out), x(x) {}
-    void run(Plan& plan, const Step& step, int thread_idx, int n_threads) override;
+    Work work(const Plan& plan, const Step& step) const override;
+    void run(Plan& plan, const Step& step, const Part& part) override;
     bool is_row_local() const override { return true; }
 };
 
@@ -31,7 +34,8 @@ struct LinearOp : Op {
     BufferId out, x, weight, bias, residual;  // bias and residual may be -1
     LinearOp(BufferId out, BufferId x, BufferId weight, BufferId bias, BufferId residual)
         : out(out), x(x), weight(weight), bias(bias), residual(residual) {}
-    void run(Plan& plan, const Step& step, int thread_idx, int n_threads) override;
+    Work work(const Plan& plan, const Step& step) const override;
+    void run(Plan& plan, const Step& step, const Part& part) override;
 };
 
 struct RopeOp : Op {
@@ -41,7 +45,8 @@ struct RopeOp : Op {
     bool is_neox;
     RopeOp(BufferId x, size_t table, int64_t head_dim, bool is_neox)
         : x(x), table(table), head_dim(head_dim), is_neox(is_neox) {}
-    void run(Plan& plan, const Step& step, int thread_idx, int n_threads) override;
+    Work work(const Plan& plan, const Step& step) const override;
+    void run(Plan& plan, const Step& step, const Part& part) override;
     bool is_row_local() const override { return true; }
 };
 
@@ -51,7 +56,8 @@ struct KvWriteOp : Op {
     KvShape kv;
     KvWriteOp(BufferId k, BufferId v, int64_t layer, KvShape kv)
         : k(k), v(v), layer(layer), kv(kv) {}
-    void run(Plan& plan, const Step& step, int thread_idx, int n_threads) override;
+    Work work(const Plan& plan, const Step& step) const override;
+    void run(Plan& plan, const Step& step, const Part& part) override;
 };
 
 struct AttentionOp : Op {
@@ -63,40 +69,47 @@ struct AttentionOp : Op {
     AttentionOp(BufferId out, BufferId q, int64_t layer, int64_t n_head, KvShape kv, float scale,
                 AttentionMask mask)
         : out(out), q(q), layer(layer), n_head(n_head), kv(kv), scale(scale), mask(mask) {}
-    void run(Plan& plan, const Step& step, int thread_idx, int n_threads) override;
+    int64_t splits(const Plan& plan) const;
+    Work work(const Plan& plan, const Step& step) const override;
+    void run(Plan& plan, const Step& step, const Part& part) override;
 };
 
 struct SiluMulOp : Op {
     BufferId out, gate, up;
     SiluMulOp(BufferId out, BufferId gate, BufferId up) : out(out), gate(gate), up(up) {}
-    void run(Plan& plan, const Step& step, int thread_idx, int n_threads) override;
+    Work work(const Plan& plan, const Step& step) const override;
+    void run(Plan& plan, const Step& step, const Part& part) override;
     bool is_row_local() const override { return true; }
 };
 
 struct SelectRowsOp : Op {
     BufferId out, x;
     SelectRowsOp(BufferId out, BufferId x) : out(out), x(x) {}
-    void run(Plan& plan, const Step& step, int thread_idx, int n_threads) override;
+    Work work(const Plan& plan, const Step& step) const override;
+    void run(Plan& plan, const Step& step, const Part& part) override;
 };
 
 struct TopKOp : Op {
     BufferId x;
     explicit TopKOp(BufferId x) : x(x) {}
-    void run(Plan& plan, const Step& step, int thread_idx, int n_threads) override;
+    Work work(const Plan& plan, const Step& step) const override;
+    void run(Plan& plan, const Step& step, const Part& part) override;
 };
 
 struct ConcatOp : Op {
     BufferId out;
     std::vector<BufferId> parts;
     ConcatOp(BufferId out, std::vector<BufferId> parts) : out(out), parts(std::move(parts)) {}
-    void run(Plan& plan, const Step& step, int thread_idx, int n_threads) override;
+    Work work(const Plan& plan, const Step& step) const override;
+    void run(Plan& plan, const Step& step, const Part& part) override;
     bool is_row_local() const override { return true; }
 };
 
 struct ArgmaxOp : Op {
     BufferId x;
     explicit ArgmaxOp(BufferId x) : x(x) {}
-    void run(Plan& plan, const Step& step, int thread_idx, int n_threads) override;
+    Work work(const Plan& plan, const Step& step) const override;
+    void run(Plan& plan, const Step& step, const Part& part) override;
 };
 
 }  // namespace native::cpu

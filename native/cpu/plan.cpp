@@ -143,10 +143,10 @@ bool Plan::overlaps(int a, int b) const {
     return x.offset < y.offset + y.n_bytes && y.offset < x.offset + x.n_bytes;
 }
 
-// Whether the second access must wait until all threads are done with the first.
+// Whether the second access must wait until all parts of the first are done.
 bool Plan::clash(const Access& a, const Access& b) const {
     if (!(a.is_write || b.is_write) || !overlaps(a.buffer, b.buffer)) return false;
-    // Rows keep to their thread, but only within one buffer: another one in the same place has its
+    // Rows keep to their part, but only within one buffer: another one in the same place has its
     // rows elsewhere.
     return !(a.is_row_local && b.is_row_local && a.buffer == b.buffer);
 }
@@ -156,13 +156,16 @@ void Plan::push(std::unique_ptr<Op> op, const std::vector<BufferId>& reads,
     std::vector<Access> accesses;
     for (BufferId id : reads) accesses.push_back({id, false, op->is_row_local()});
     for (BufferId id : writes) accesses.push_back({id, true, op->is_row_local()});
-    bool is_barrier = false;
+    bool must_wait = false;
     for (const Access& before : open_)
-        for (const Access& now : accesses) is_barrier |= clash(before, now);
-    if (is_barrier) open_.clear();
+        for (const Access& now : accesses) must_wait |= clash(before, now);
+    if (must_wait || stage_ends_.empty()) {
+        open_.clear();
+        stage_ends_.push_back(0);
+    }
     open_.insert(open_.end(), accesses.begin(), accesses.end());
-    barrier_before_.push_back(is_barrier);
     ops_.push_back(std::move(op));
+    stage_ends_.back() = ops_.size();
 }
 
 // ---- ops ----
@@ -386,16 +389,43 @@ void Plan::prepare(const StepInputs& in) {
 bool Plan::step(const StepInputs& inputs) {
     check_inputs(inputs);
     prepare(inputs);
-    stopping_ = cancelled_.load();
-    pool_->run([this](int thread_idx) {
-        for (size_t i = 0; i < ops_.size(); ++i) {
-            // All threads take one decision: the last to arrive makes it for them.
-            if (barrier_before_[i]) pool_->barrier([this] { stopping_ = cancelled_.load(); });
-            if (stopping_) return;
-            ops_[i]->run(*this, step_, thread_idx, pool_->n_threads());
-        }
-    });
-    return !stopping_;
+    next_stage_ = 0;
+    was_cancelled_ = false;
+    pool_->run(*this);
+    return !was_cancelled_;
+}
+
+// A stage is worth a part for each thread, and more when they are long enough not to notice: the
+// more parts, the less a thread matters that is late or slow.
+int Plan::n_parts_of(size_t stage) const {
+    constexpr int64_t kWorthAThread = 4096, kLongPart = 32768, kMostPartsPerThread = 8;
+    Work total;
+    for (size_t i = stage == 0 ? 0 : stage_ends_[stage - 1]; i < stage_ends_[stage]; ++i) {
+        const Work work = ops_[i]->work(*this, step_);
+        total.cost += work.cost;
+        total.most_parts = std::max(total.most_parts, work.most_parts);
+    }
+    const int64_t n_threads = pool_->n_threads();
+    const int64_t per_thread =
+        std::clamp<int64_t>(total.cost / n_threads / kLongPart, 1, kMostPartsPerThread);
+    const int64_t n_worth = std::min(total.cost / kWorthAThread + 1, n_threads * per_thread);
+    return int(std::min({n_worth, total.most_parts, int64_t(kMostParts)}));
+}
+
+int Plan::begin_stage() {
+    for (n_parts_ = 0; n_parts_ == 0; ++next_stage_) {
+        if (next_stage_ == stage_ends_.size()) return 0;
+        was_cancelled_ = cancelled_.load();
+        if (was_cancelled_) return 0;
+        n_parts_ = n_parts_of(next_stage_);
+    }
+    return n_parts_;
+}
+
+void Plan::run_part(int part, int thread_idx) {
+    const size_t stage = next_stage_ - 1;
+    for (size_t i = stage == 0 ? 0 : stage_ends_[stage - 1]; i < stage_ends_[stage]; ++i)
+        ops_[i]->run(*this, step_, {part, n_parts_, thread_idx});
 }
 
 const float* Plan::activation(BufferId id) const {

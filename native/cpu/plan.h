@@ -62,23 +62,35 @@ struct TopK {
 
 class Plan;
 
+// What an op has to do in a step: `cost` in thirds of a nanosecond or so, a cheap element's worth,
+// and the most parts it can be cut into.
+struct Work {
+    int64_t cost = 0, most_parts = 0;
+};
+
+// Part `idx` of `n` of an op, on the thread that runs it. Shares follow from idx and n alone.
+struct Part {
+    int idx, n, thread_idx;
+};
+
 class Op {
 public:
     virtual ~Op() = default;
-    virtual void run(Plan& plan, const Step& step, int thread_idx, int n_threads) = 0;
+    virtual Work work(const Plan& plan, const Step& step) const = 0;
+    virtual void run(Plan& plan, const Step& step, const Part& part) = 0;
 
-    // Whether the thread that computes row t of this op touches row t of its buffers only, by the
-    // split all such ops share. Between two of them no thread has to wait for another.
+    // Whether the part that computes row t of this op touches row t of its buffers only, by the
+    // split all such ops share. Two of them in a row may run part by part, in one stage.
     virtual bool is_row_local() const { return false; }
 };
 
 using BufferId = int;
 
-class Plan {
+class Plan : private Job {
 public:
     Plan(std::shared_ptr<ThreadPool> pool, const char* isa, int64_t max_rows, int64_t max_out_rows,
          int64_t arena_bytes);
-    ~Plan();
+    ~Plan() override;
 
     // ---- buffers: rows are T, or R when `is_out` ----
     BufferId add_weight(const uint8_t* data, int64_t n_bytes, WeightType type, int64_t n_out,
@@ -106,7 +118,7 @@ public:
     // undefined, everything before it untouched. Throws Error on inputs that do not fit the plan.
     bool step(const StepInputs& inputs);
 
-    // May be called from any thread; a running step ends at its next barrier.
+    // May be called from any thread; a running step ends with its present stage.
     void set_cancelled(bool is_cancelled) { cancelled_.store(is_cancelled); }
 
     const float* activation(BufferId id) const;  // (T or R, n_cols) after a step
@@ -146,6 +158,7 @@ public:
     }
     const Kernels& kernels() const { return kernels_; }
     const RopeTable& rope_table(size_t index) const { return rope_tables_[index]; }
+    int n_threads() const { return pool_->n_threads(); }
     float* scratch(int thread_idx) { return scratch_[size_t(thread_idx)].data(); }
     void set_argmax(int64_t row, int32_t index) { argmax_[size_t(row)] = index; }
     TopK& top_k_result() { return top_k_; }
@@ -153,7 +166,7 @@ public:
 private:
     BufferId add_buffer(Buffer buffer);
     const Buffer& expect(const char* op, const char* role, BufferId id, Buffer::Kind kind) const;
-    // One op's use of a buffer since the last barrier, while the plan is built.
+    // One op's use of a buffer in the present stage, while the plan is built.
     struct Access {
         BufferId buffer;
         bool is_write, is_row_local;
@@ -163,6 +176,9 @@ private:
     bool clash(const Access& a, const Access& b) const;
     void check_inputs(const StepInputs& in) const;
     void prepare(const StepInputs& in);
+    int begin_stage() override;
+    void run_part(int part, int thread_idx) override;
+    int n_parts_of(size_t stage) const;
     bool overlaps(int a, int b) const;
 
     std::shared_ptr<ThreadPool> pool_;
@@ -175,7 +191,7 @@ private:
     uint8_t* arena_ = nullptr;  // memory_, aligned
     std::vector<Buffer> buffers_;
     std::vector<std::unique_ptr<Op>> ops_;
-    std::vector<bool> barrier_before_;
+    std::vector<size_t> stage_ends_;  // ops of a stage need not wait for each other
     std::vector<Access> open_;
     std::vector<RopeTable> rope_tables_;
     std::vector<std::vector<float>> scratch_;
@@ -184,7 +200,9 @@ private:
     int64_t n_vocab_ = 0;
     Step step_;
     std::atomic<bool> cancelled_{false};
-    bool stopping_ = false;
+    size_t next_stage_ = 0;
+    int n_parts_ = 0;  // of the present stage
+    bool was_cancelled_ = false;
 };
 
 }  // namespace native::cpu

@@ -1,13 +1,31 @@
-// Threads that run one function together, spin briefly at barriers and sleep when idle.
+// Threads that work through the stages of a job together, spin briefly between them and sleep when
+// idle.
+//
+// Parts of a stage are claimed, not assigned: a thread the system has taken off its core, or that
+// runs on a slower one, holds up nothing but the part it is at.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
-#include <functional>
 #include <thread>
 #include <vector>
 
 namespace native::cpu {
+
+// A sequence of stages, each of parts that may run in any order on any thread.
+class Job {
+public:
+    virtual ~Job() = default;
+
+    // The number of parts of the next stage, 1..kMostParts, or 0 when the job is done. Called by
+    // one thread, when every part before is done.
+    virtual int begin_stage() = 0;
+
+    // Runs one part of the present stage. Must not throw.
+    virtual void run_part(int part, int thread_idx) = 0;
+
+    static constexpr int kMostParts = 4096;
+};
 
 class ThreadPool {
 public:
@@ -18,36 +36,26 @@ public:
 
     int n_threads() const { return n_threads_; }
 
-    // Runs task(thread_idx) on every thread, the caller being thread 0; returns when all are done.
-    // The task must not throw. Not reentrant.
-    void run(const std::function<void(int)>& task);
-
-    // Waits until every thread of the running task has arrived. The last one to arrive runs
-    // `on_last` before any thread goes on.
-    template <class OnLast>
-    void barrier(OnLast&& on_last) {
-        const uint32_t phase = barrier_phase_.load(std::memory_order_relaxed);
-        if (barrier_count_.fetch_add(1, std::memory_order_acq_rel) + 1 == n_threads_) {
-            on_last();
-            barrier_count_.store(0, std::memory_order_relaxed);
-            barrier_phase_.fetch_add(1, std::memory_order_release);
-            barrier_phase_.notify_all();
-        } else {
-            wait_while_equal(barrier_phase_, phase);
-        }
-    }
+    // Runs all stages, the caller being thread 0. One job at a time.
+    void run(Job& job);
 
 private:
-    static void wait_while_equal(std::atomic<uint32_t>& value, uint32_t old);
-    void worker(int thread_idx);
+    void help(int thread_idx);
+    void publish(uint64_t cursor);
+    void run_parts(uint64_t cursor, int thread_idx);
+    void wait_for_stage_after(uint64_t cursor);
 
     const int n_threads_;
     std::vector<std::thread> threads_;
-    const std::function<void(int)>* task_ = nullptr;
-    alignas(64) std::atomic<uint32_t> generation_{0};
-    alignas(64) std::atomic<uint32_t> barrier_phase_{0};
-    alignas(64) std::atomic<int> barrier_count_{0};
-    bool stopping_ = false;
+    Job* job_ = nullptr;
+    // Stage number (32 bits), its number of parts (16), the next part to claim (16). Taking the
+    // last three in one step is what makes it safe for a thread to come late: what it claims
+    // belongs to the stage that runs now, which cannot end before the claimed part has.
+    alignas(64) std::atomic<uint64_t> cursor_{0};
+    alignas(64) std::atomic<int> n_parts_done_{0};
+    alignas(64) std::atomic<uint32_t> wake_{0};  // changes whenever a sleeper must look again
+    std::atomic<int> n_asleep_{0};
+    std::atomic<bool> stopping_{false};
 };
 
 }  // namespace native::cpu
