@@ -6,6 +6,7 @@ however many linear ops read them; that is the one thing lowering adds to the Pr
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -201,9 +202,8 @@ def _plan_arena(
     for i, op in enumerate(ops):
         for field in fields(op):
             value = getattr(op, field.name)
-            for tensor in value if isinstance(value, tuple) else (value,):
-                if isinstance(tensor, Activation):
-                    lives[tensor] = (lives.get(tensor, (i, i))[0], i)
+            for tensor in _activations(value):
+                lives[tensor] = (lives.get(tensor, (i, i))[0], i)
     if program.logits is not None:
         lives[program.logits] = (lives[program.logits][0], len(ops))
     tensors = list(lives)
@@ -217,6 +217,14 @@ def _plan_arena(
         requests.append(Request(n_bytes, *lives[tensor]))
     offsets, total = place(requests)
     return dict(zip(tensors, offsets, strict=True)), total
+
+
+def _activations(value: object) -> tuple[Activation, ...]:
+    if isinstance(value, Activation):
+        return (value,)
+    if isinstance(value, tuple):
+        return tuple(v for v in cast("tuple[object, ...]", value) if isinstance(v, Activation))
+    return ()
 
 
 class _Lowering:
