@@ -8,6 +8,7 @@ import platformdirs
 
 from engine.errors import ModelNotFoundError
 
+_DRAFTERS = Path(__file__).parent / "drafters"  # trained by us, part of the package
 DEFAULT_MODEL = "qwen2.5-coder-0.5b"
 
 OnProgress = Callable[[int, int, str], None]  # bytes done, bytes in all, what is being done
@@ -151,6 +152,15 @@ def find(name_or_path: str, models_dir: Path | None = None) -> Path:
 def path_of(entry: CatalogueEntry, directory: Path | None = None) -> Path:
     """Where the file of a known model lies, or would lie."""
     return (directory or models_dir()) / entry.file_name
+
+
+def drafter_of(name_or_path: str) -> Path | None:
+    """The drafter that ships for a known model, given by its name or as its file."""
+    for entry in _ENTRIES:
+        if name_or_path == entry.name or Path(name_or_path).name == entry.file_name:
+            path = _DRAFTERS / f"{entry.name}.dflash.gguf"
+            return path if path.is_file() else None
+    return None
 
 
 def fetch(name: str, models_dir: Path | None = None, on_progress: OnProgress | None = None) -> Path:

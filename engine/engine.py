@@ -75,6 +75,7 @@ class Engine:
         self.info = info
         self.tokenizer = tokenizer
         self._model = loaded.model
+        self._drafter = loaded.drafter
         self._kv = loaded.kv
         self._pool = BlockPool(loaded.n_blocks)
         self._cache = PrefixCache(self._pool, config.prefix_cache_bytes, loaded.block_bytes)
@@ -177,18 +178,23 @@ class Engine:
         )
         speculator = self._speculation.begin(self._lookup(request, prompt, limits.max_tokens))
         generation = _Generation(prompt, sampler, limits, speculator, on_text)
-        forget = cancel.on_cancel(lambda: self._model.set_cancelled(True))
+        forget = cancel.on_cancel(lambda: self._set_cancelled(True))
         session = self.session()
         try:
             return self._run(session, generation, timings, started)
         finally:
             forget()  # from here on a late cancel cannot reach the next request
-            self._model.set_cancelled(False)
+            self._set_cancelled(False)
             session.release()
 
     def close(self) -> None:
         """Drops the cache; the memory goes with the object."""
         self._cache.clear()
+
+    def _set_cancelled(self, is_cancelled: bool) -> None:
+        self._model.set_cancelled(is_cancelled)
+        if self._drafter is not None:
+            self._drafter.set_cancelled(is_cancelled)
 
     def _run(
         self, session: Session, generation: _Generation, timings: Timings, started: float

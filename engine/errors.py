@@ -4,6 +4,7 @@ EngineError
  |- ModelNotFoundError      no such catalogue name or file              (name, reason)
  |- ModelFormatError        the file is not a readable GGUF             (path, detail)
  |- UnsupportedModelError   readable, but we lack something             (what, value, supported)
+ |- DrafterMismatchError    a drafter made for another target           (drafter, detail)
  |- DownloadError           a model could not be fetched                (name, detail)
  |- ContextOverflowError    prompt longer than the context              (n_tokens, limit_tokens)
  |- DeviceMemoryError       the memory plan does not fit      (asked_bytes, free_bytes, plan)
@@ -32,8 +33,8 @@ class ModelNotFoundError(EngineError):
 
 
 class ModelFormatError(EngineError):
-    def __init__(self, path: Path | str, detail: str) -> None:
-        super().__init__(f"{path}: not a readable GGUF file: {detail}")
+    def __init__(self, path: Path | str, detail: str, kind: str = "GGUF") -> None:
+        super().__init__(f"{path}: not a readable {kind} file: {detail}")
         self.path, self.detail = path, detail
 
 
@@ -41,6 +42,15 @@ class UnsupportedModelError(EngineError):
     def __init__(self, what: str, value: object, supported: Sequence[str]) -> None:
         super().__init__(f"{what} '{value}' is not supported; supported: {', '.join(supported)}")
         self.what, self.value, self.supported = what, value, tuple(supported)
+
+
+class DrafterMismatchError(EngineError):
+    def __init__(self, drafter: Path | str, detail: str) -> None:
+        super().__init__(
+            f"drafter {drafter} does not match its target: {detail}; "
+            "use one that was trained for this model, or speculation 'lookup'"
+        )
+        self.drafter, self.detail = drafter, detail
 
 
 class DownloadError(EngineError):

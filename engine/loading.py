@@ -1,15 +1,21 @@
 """From an open GGUF file to a model ready to run: Program, weights, memory plan, KV cache."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from engine import memory, weights
+from engine import catalogue, memory, weights
 from engine.backends.cpu import KV_BLOCK_TOKENS, CpuModel, KvCache, native_type
 from engine.config import EngineConfig
-from engine.errors import RequestError, UnsupportedModelError
+from engine.errors import DrafterMismatchError, RequestError, UnsupportedModelError
 from engine.gguf.reader import GgufFile
-from engine.models import ARCHITECTURES
+from engine.models import ARCHITECTURES, dflash
+from engine.models.blocks import EMBEDDING, head_name
+from engine.ops import Weight
 from engine.program import Program
-from engine.speculation.draft import Drafter
+from engine.speculation.dflash import DFlashDrafter
+from engine.speculation.drafter_file import DrafterFile, open_drafter
+from engine.weights import Tensor, Weights
 
 # Rows per prefill step: enough to pay for unpacking the weights, few enough to stay in the cache.
 PREFILL_ROWS = 128
@@ -23,6 +29,7 @@ class LoadedModel:
     """What a session needs, and what is told about it."""
 
     model: CpuModel
+    drafter: DFlashDrafter | None
     kv: KvCache
     n_blocks: int
     block_bytes: int
@@ -31,63 +38,158 @@ class LoadedModel:
     n_parameters: int
     weight_bytes: int
     memory_bytes: int
-    drafter: Drafter | None = None
     notices: list[str] = field(default_factory=list[str])
 
 
 def load_model(file: GgufFile, config: EngineConfig) -> LoadedModel:
-    """Raises ModelFormatError, UnsupportedModelError, RequestError or DeviceMemoryError."""
-    described = weights.describe(file, native_type)
-    program = build_program(file, described)
+    """Raises ModelFormatError, UnsupportedModelError, DrafterMismatchError, RequestError or
+    DeviceMemoryError."""
+    tensors = weights.of_gguf(file, native_type)
+    drafter_file = _open_drafter(config)
+    if drafter_file is not None:
+        _check_widths(drafter_file, tensors)
+        tensors.add(dflash.PREFIX, drafter_file.weights)
+    program = build_program(file, tensors)
     used = program.weights_used()
+    n_parameters = sum(weight.n_out * weight.n_cols for weight in used)
+    block_program = None
+    if drafter_file is not None:
+        block_program = _add_drafter(program, drafter_file, tensors)
+        _note_theta(drafter_file, file, tensors)
+        used = _unique([*program.weights_used(), *block_program.weights_used()])
     n_ctx = _choose_ctx(config, file)
     block_bytes = KvCache.bytes_per_block(program.kv_layers)
     # One full context for the running sequence, and what the cache may hold beside it.
     n_blocks = -(-n_ctx // KV_BLOCK_TOKENS) + 2 + config.prefix_cache_bytes // block_bytes
-    tensors = [file.tensors[weight.name] for weight in used]
-    is_kept = [int(t.ggml_type) == w.type_id for t, w in zip(tensors, used, strict=True)]
-    plan = memory.MemoryPlan(
-        weights_bytes=sum(t.n_bytes for t, kept in zip(tensors, is_kept, strict=True) if kept),
-        converted_bytes=sum(
-            w.n_out * weights.row_bytes(w)
-            for w, kept in zip(used, is_kept, strict=True)
-            if not kept
-        ),
-        kv_bytes=n_blocks * block_bytes,
-    )
-    plan.check(memory.available_bytes())
-    # More threads than cores would spend the time waiting for each other.
-    n_threads = min(config.n_threads or memory.usable_cores(), memory.usable_cores())
+    used_tensors = [tensors.tensors[weight.name] for weight in used]
+    planned_bytes = _plan_memory(used_tensors, n_blocks * block_bytes)
+    n_threads = _choose_threads(config)
+    loaded = {weight.name: tensors.tensors[weight.name].load() for weight in used}
     model = CpuModel(
         program,
-        {weight.name: weights.load(file, weight) for weight in used},
+        loaded,
         n_threads=n_threads,
         max_rows=PREFILL_ROWS,
         max_out_rows=MOST_OUT_ROWS,
         is_exact=config.is_exact,
     )
+    drafter = None
+    if drafter_file is not None and block_program is not None:
+        n_rows = drafter_file.spec.block_size
+        block_model = CpuModel(
+            block_program,
+            loaded,
+            n_threads=n_threads,
+            beside=model,
+            max_rows=n_rows,
+            max_out_rows=n_rows,
+            is_exact=config.is_exact,
+        )
+        drafter = DFlashDrafter.of_spec(block_model, drafter_file.spec)
     return LoadedModel(
         model=model,
+        drafter=drafter,
         kv=KvCache(program.kv_layers, n_blocks),
         n_blocks=n_blocks,
         block_bytes=block_bytes,
         n_ctx=n_ctx,
         n_threads=n_threads,
-        n_parameters=sum(weight.n_out * weight.n_cols for weight in used),
-        weight_bytes=sum(tensor.n_bytes for tensor in tensors),
-        memory_bytes=plan.total_bytes + model.arena_bytes,
-        notices=described.notices,
+        n_parameters=n_parameters,
+        weight_bytes=sum(tensor.n_bytes for tensor in used_tensors),
+        memory_bytes=planned_bytes
+        + model.arena_bytes
+        + (drafter.model.arena_bytes if drafter is not None else 0),
+        notices=tensors.notices,
     )
 
 
-def build_program(file: GgufFile, described: weights.Weights) -> Program:
+def build_program(file: GgufFile, tensors: Weights) -> Program:
     """The file's architecture over its tensors."""
     build = ARCHITECTURES.get(file.architecture)
     if build is None:
         raise UnsupportedModelError("architecture", file.architecture, sorted(ARCHITECTURES))
-    program = Program(str(file.path), described.infos)
+    program = Program(str(file.path), tensors.infos)
     build(program, file)
     return program
+
+
+def _plan_memory(tensors: Sequence[Tensor], kv_bytes: int) -> int:
+    """The bytes it takes. Raises DeviceMemoryError when they are not there."""
+    plan = memory.MemoryPlan(
+        weights_bytes=sum(t.n_bytes for t in tensors if t.is_mapped),
+        converted_bytes=sum(t.n_bytes for t in tensors if not t.is_mapped),
+        kv_bytes=kv_bytes,
+    )
+    plan.check(memory.available_bytes())
+    return plan.total_bytes
+
+
+# ---- the drafter ----
+
+
+def _open_drafter(config: EngineConfig) -> DrafterFile | None:
+    if config.speculation in ("off", "lookup"):
+        return None
+    path = catalogue.drafter_of(config.model)
+    if config.drafter is not None:
+        path = Path(config.drafter).expanduser()
+    return None if path is None else open_drafter(path, native_type)
+
+
+def _check_widths(drafter: DrafterFile, target: Weights) -> None:
+    spec, table = drafter.spec, target.infos.get(EMBEDDING)
+    if table is None:
+        return  # building the target's Program says so
+    if spec.n_embd != table.n_cols:
+        raise DrafterMismatchError(
+            drafter.path, f"the drafter is {spec.n_embd} wide, the target {table.n_cols}"
+        )
+    last = spec.mask_token if spec.vocabulary is None else int(spec.vocabulary[-1])
+    highest = max(spec.mask_token, last)
+    if not spec.mask_token >= 0 or highest >= table.n_out:
+        raise DrafterMismatchError(
+            drafter.path,
+            f"the drafter uses token {highest} and mask {spec.mask_token}, "
+            f"the target has {table.n_out} tokens",
+        )
+
+
+def _add_drafter(program: Program, drafter: DrafterFile, tensors: Weights) -> Program:
+    """Completes the target's Program and returns the drafter's own."""
+    spec, n_layers = drafter.spec, len(program.layer_outputs)
+    # The last layer's output exists for the selected rows only.
+    if spec.taps[-1] >= n_layers - 1:
+        raise DrafterMismatchError(
+            drafter.path,
+            f"the drafter taps layer {spec.taps[-1]}, expected at most {n_layers - 2} "
+            f"of the target's {n_layers} layers",
+        )
+    layers = dflash.append_context(program, spec)
+    head = tensors.infos[head_name(program)]
+    if spec.vocabulary is not None:
+        head = tensors.add_rows(dflash.PREFIX + "head", head.name, spec.vocabulary)
+    block = Program(str(drafter.path), tensors.infos)
+    dflash.build_block(block, spec, layers, tensors.infos[EMBEDDING], head)
+    return block
+
+
+def _note_theta(drafter: DrafterFile, target: GgufFile, tensors: Weights) -> None:
+    """Converters have written wrong ones (SPEC A.2); text stays right, acceptance falls."""
+    theta = target.optional(target.key("rope.freq_base"), float)
+    if theta is not None and theta != drafter.spec.rope_theta:
+        tensors.notices.append(
+            f"the drafter's rope theta is {drafter.spec.rope_theta:g}, the target's {theta:g}: "
+            "if few drafts are accepted, the drafter's file may be wrong"
+        )
+
+
+def _unique(used: Iterable[Weight]) -> list[Weight]:
+    return list({weight.name: weight for weight in used}.values())
+
+
+def _choose_threads(config: EngineConfig) -> int:
+    """More threads than cores would spend the time waiting for each other."""
+    return min(config.n_threads or memory.usable_cores(), memory.usable_cores())
 
 
 def _choose_ctx(config: EngineConfig, file: GgufFile) -> int:

@@ -40,6 +40,7 @@ class Program:
         self._weights = weights
         self.ops: list[Op] = []
         self.kv_layers: list[KvLayer] = []
+        self.layer_outputs: list[Activation] = []  # the residual stream after each layer
         self.logits: Activation | None = None
 
     # ---- tensors ----

@@ -88,30 +88,19 @@ class Session:
         sequence (ROOT). Results are those of `out_rows` (ascending; default all). Raises
         StepCancelled with the session unchanged.
         """
-        n_past, n_rows = len(self.tokens), len(tokens)
-        self._rewind()
-        if n_past + n_rows > self._n_ctx:
-            raise ContextOverflowError(n_past + n_rows, self._n_ctx)
-        self._copy(self._table.grow_to(n_past + n_rows))
-        rows = range(n_rows) if out_rows is None else out_rows
-        finished = False
-        try:
-            finished = self._model.step(
-                self._kv,
-                np.asarray(tokens, np.int32),
-                _positions(parents, n_past),
-                np.asarray(parents, np.int32),
-                self._table.ids,
-                n_past,
-                np.asarray(rows, np.int32),
-            )
-        finally:
-            if not finished:
-                self._rewind()
-        if not finished:
-            raise StepCancelled
+        rows = range(len(tokens)) if out_rows is None else out_rows
+        self._step(self._model, tokens, parents, rows)
         self._verified = tuple(tokens)
         return Verified(self._model.argmax(len(rows)), self._model.logits(len(rows)))
+
+    def run_block(self, model: CpuModel, tokens: Sequence[int], out_rows: Sequence[int]) -> None:
+        """Runs another model of the same KV cache on rows after the committed ones: a drafter.
+
+        The results are that model's. Raises StepCancelled. What a verified tree left is gone; the
+        session is otherwise as it was.
+        """
+        self._step(model, tokens, range(ROOT, len(tokens) - 1), out_rows)
+        self._rewind()
 
     def accept(self, path: Sequence[int]) -> None:
         """Commits the rows of the last verified tree that `path` names, root first."""
@@ -151,6 +140,35 @@ class Session:
         result = self.verify(tokens, range(ROOT, n - 1), range(n - n_logits, n))
         self.accept(range(n))
         return result
+
+    def _step(
+        self,
+        model: CpuModel,
+        tokens: Sequence[int],
+        parents: Sequence[int],
+        out_rows: Sequence[int],
+    ) -> None:
+        n_past, n_rows = len(self.tokens), len(tokens)
+        self._rewind()
+        if n_past + n_rows > self._n_ctx:
+            raise ContextOverflowError(n_past + n_rows, self._n_ctx)
+        self._copy(self._table.grow_to(n_past + n_rows))
+        finished = False
+        try:
+            finished = model.step(
+                self._kv,
+                np.asarray(tokens, np.int32),
+                _positions(parents, n_past),
+                np.asarray(parents, np.int32),
+                self._table.ids,
+                n_past,
+                np.asarray(out_rows, np.int32),
+            )
+        finally:
+            if not finished:
+                self._rewind()
+        if not finished:
+            raise StepCancelled
 
     def _rewind(self) -> None:
         self._verified = ()

@@ -35,13 +35,20 @@ class ReferenceModel:
 
     def logits(self, token_ids: Sequence[int]) -> Array:
         """Next-token logits after every token: (T, V)."""
+        x = self.layer_outputs(token_ids)[-1]
+        head = "output" if "output.weight" in self._tensors else "token_embd"
+        return self._linear(self._rms_norm(x, "output_norm"), head)
+
+    def layer_outputs(self, token_ids: Sequence[int]) -> list[Array]:
+        """The residual stream after every layer, (T, E) each."""
         x = self._embed(token_ids)  # (T, E)
+        outputs: list[Array] = []
         for layer_idx in range(self.n_layers):
             block = f"blk.{layer_idx}."
             x = x + self._attention(block, self._rms_norm(x, block + "attn_norm"))
             x = x + self._feed_forward(block, self._rms_norm(x, block + "ffn_norm"))
-        head = "output" if "output.weight" in self._tensors else "token_embd"
-        return self._linear(self._rms_norm(x, "output_norm"), head)
+            outputs.append(x)
+        return outputs
 
     def _weight(self, name: str) -> Array:
         tensor = self._tensors[name]

@@ -6,8 +6,11 @@ import numpy as np
 
 from engine.errors import ModelFormatError, UnsupportedModelError
 from engine.gguf.reader import GgufFile
-from engine.ops import Activation, Weight
+from engine.ops import Activation
 from engine.program import Program
+
+EMBEDDING = "token_embd.weight"
+HEAD = "output.weight"
 
 _LARGEST = 1 << 24  # no real hyper-parameter comes near; a hostile file's may
 
@@ -40,9 +43,9 @@ class Hyperparameters:
         scaling = g.optional(g.key("rope.scaling.type"), str) or "none"
         if scaling != "none":
             raise UnsupportedModelError("rope scaling", scaling, ["none"])
-        table = g.tensors.get("token_embd.weight")
+        table = g.tensors.get(EMBEDDING)
         if table is None or len(table.shape) != 2:
-            raise ModelFormatError(g.path, "tensor 'token_embd.weight' is missing or no matrix")
+            raise ModelFormatError(g.path, f"tensor '{EMBEDDING}' is missing or no matrix")
         n_embd, n_head = read("embedding_length"), read("attention.head_count")
         head_dim = read("attention.key_length", default=max(n_embd // n_head, 1))
         return cls(
@@ -108,9 +111,8 @@ def feed_forward_block(p: Program, h: Hyperparameters, layer: int, x: Activation
 def output_head(p: Program, h: Hyperparameters, x: Activation) -> None:
     """Logits of x (R, E); a model without output.weight reuses its embedding table."""
     x = p.rms_norm(x, p.weight("output_norm.weight", 1, h.n_embd), h.rms_eps)
-    p.output(p.linear(x, head_weight(p, h)))
+    p.output(p.linear(x, p.weight(head_name(p), h.n_vocab, h.n_embd)))
 
 
-def head_weight(p: Program, h: Hyperparameters) -> Weight:
-    name = "output.weight" if p.has_weight("output.weight") else "token_embd.weight"
-    return p.weight(name, h.n_vocab, h.n_embd)
+def head_name(p: Program) -> str:
+    return HEAD if p.has_weight(HEAD) else EMBEDDING

@@ -191,6 +191,7 @@ ERRORS = [
     errors.ModelNotFoundError("m", "no such file"),
     errors.ModelFormatError("/m.gguf", "truncated"),
     errors.UnsupportedModelError("architecture", "x", ["llama", "qwen2"]),
+    errors.DrafterMismatchError("x.gguf", "the drafter is 5120 wide, the target 896"),
     errors.DownloadError("m", "offline"),
     errors.ContextOverflowError(9000, 8192),
     errors.DeviceMemoryError(2**30, 2**20, "weights 1 GiB"),

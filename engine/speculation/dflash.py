@@ -1,0 +1,43 @@
+"""DFlashDrafter: drafts a block of tokens in one pass (SPEC A)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.backends.cpu import CpuModel
+from engine.session import Session
+from engine.speculation.draft import BlockDraft
+from engine.speculation.drafter_file import DrafterSpec
+
+
+@dataclass(frozen=True, eq=False)
+class DFlashDrafter:
+    """A drafter whose context lies in the sessions' KV blocks (models/dflash.py).
+
+    `vocabulary` (V') names the target's id of each of the head's rows; None: they are the ids.
+    """
+
+    model: CpuModel
+    block_rows: int
+    mask_token: int
+    vocabulary: NDArray[np.int32] | None
+
+    @classmethod
+    def of_spec(cls, model: CpuModel, spec: DrafterSpec) -> "DFlashDrafter":
+        return cls(model, spec.block_size, spec.mask_token, spec.vocabulary)
+
+    def propose(self, session: Session, last_token: int, n_rows: int) -> BlockDraft:
+        """Drafts n_rows - 1 tokens after the committed ones and `last_token`.
+
+        Raises StepCancelled, or ContextOverflowError where the block does not fit; the session is
+        left as it was.
+        """
+        tokens = [last_token] + [self.mask_token] * (n_rows - 1)
+        session.run_block(self.model, tokens, range(1, n_rows))
+        ids, log_probs = self.model.top_k(n_rows - 1)
+        return BlockDraft(ids if self.vocabulary is None else self.vocabulary[ids], log_probs)
+
+    def set_cancelled(self, is_cancelled: bool) -> None:
+        """May be called from any thread; a running block ends within one op."""
+        self.model.set_cancelled(is_cancelled)
