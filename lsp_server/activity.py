@@ -2,8 +2,10 @@
 
 from collections import Counter, deque
 
+import msgspec
+
 from engine.request import GenerateResult
-from lsp_server.protocol import RequestRecord
+from lsp_server.protocol import RequestRecord, SpeculationRecord
 
 N_RECENT = 32
 
@@ -30,4 +32,7 @@ class Activity:
             record.cached_tokens = result.n_cached
             record.tokens = len(result.tokens)
             record.finish_reason = result.finish_reason.value
+            record.speculation = msgspec.convert(
+                result.speculation, SpeculationRecord, from_attributes=True
+            )
         self.recent.append(record)

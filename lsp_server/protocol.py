@@ -222,6 +222,31 @@ class CopilotStatus(Message, omit_defaults=False):
     message: str
 
 
+class SourceRecord(Message, omit_defaults=False):
+    """Drafts of one source."""
+
+    proposed: int
+    accepted: int
+
+
+class SpeculationRecord(Message, omit_defaults=False):
+    """What drafting did for one completion. `acceptance_length` is tokens per step; of the
+    histograms, entry n counts steps with n accepted drafts, or n drafts. `plain_ms` estimates
+    decoding without drafts."""
+
+    mode: str
+    steps: int
+    acceptance_length: float
+    by_source: dict[str, SourceRecord]
+    accepted_lengths: list[int]
+    tree_sizes: list[int]
+    draft_ms: float
+    verify_ms: float
+    commit_ms: float
+    host_ms: float
+    plain_ms: float
+
+
 class RequestRecord(Message, omit_defaults=False):
     """How one completion went. Times are milliseconds; `outcome` is offered or a named reason."""
 
@@ -235,6 +260,7 @@ class RequestRecord(Message, omit_defaults=False):
     cached_tokens: int = 0
     tokens: int = 0
     finish_reason: str | None = None
+    speculation: SpeculationRecord | None = None
 
 
 class FlashStats(Message, omit_defaults=False):

@@ -9,7 +9,11 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted([*ROOT.glob("engine/**/*.py"), *ROOT.glob("lsp_server/**/*.py")])
 NATIVE = sorted([*ROOT.glob("native/**/*.h"), *ROOT.glob("native/**/*.cpp")])
-NO_BACKEND = ("scheduler", "kv_blocks", "prefix_cache", "sampling", "request", "config", "errors")
+NO_BACKEND = (
+    *("scheduler", "kv_blocks", "prefix_cache", "sampling", "request", "config", "errors"),
+    *(f"speculation/{name}" for name in ("tree", "lookup", "corpus", "edit_pointer")),
+    *(f"speculation/{name}" for name in ("acceptance", "calibration", "controller", "costs")),
+)
 
 MOST_FILE_LINES = 600
 MOST_FUNCTION_LINES = 60

@@ -1,5 +1,8 @@
 """The decoding loop: limits, stop strings, healing and UTF-8, over a scripted model."""
 
+from collections import Counter
+from itertools import product
+
 import numpy as np
 import pytest
 
@@ -9,6 +12,7 @@ from engine.request import FinishReason
 from engine.sampling import Sampler
 from engine.session import StepCancelled, Verified
 from engine.speculation.costs import guessed_costs
+from engine.speculation.draft import ROOT, BlockDraft
 from engine.speculation.speculator import Speculation
 
 END = 0
@@ -179,3 +183,110 @@ def test_a_stop_filter_gives_the_same_text_however_it_is_cut(size: int) -> None:
             if is_stopped:
                 break
         assert shown + ("" if is_stopped else filter.flush()) == text[:end]
+
+
+N_VOCAB, N_DRAWN = 5, 3
+
+
+class RandomModel:
+    """A session whose logits are random numbers, given by the two tokens before."""
+
+    logits = np.random.default_rng(3).normal(0, 1.5, (N_VOCAB, N_VOCAB, N_VOCAB)).astype(np.float32)
+    n_free = 1000
+
+    def __init__(self) -> None:
+        self.tokens, self._tree = [0, 0], ((), ())
+
+    def row(self, before: int, last: int) -> np.ndarray:
+        return self.logits[before, last]
+
+    def want(self) -> Verified:
+        return self._of([self.row(*self.tokens[-2:])])
+
+    def verify(self, tokens: tuple[int, ...], parents: tuple[int, ...]) -> Verified:
+        self._tree = (tokens, parents)
+        rows = []
+        for token, parent in zip(tokens, parents, strict=True):
+            before = self.tokens[-1] if parent == ROOT else tokens[parent]
+            rows.append(self.row(before, token))
+        return self._of(rows)
+
+    def accept(self, path: list[int]) -> None:
+        tokens, parents = self._tree
+        assert [parents[row] for row in path] == [ROOT, *path[:-1]]
+        self.tokens += [tokens[row] for row in path]
+
+    def _of(self, rows: list[np.ndarray]) -> Verified:
+        logits = np.stack(rows)
+        return Verified(logits.argmax(1).tolist(), logits)
+
+
+class RandomDrafter:
+    """Drafts tokens at random, as sure of them as chance has it."""
+
+    block_rows = N_DRAWN
+
+    def __init__(self, seed: int, n_ranks: int) -> None:
+        self.rng, self.n_ranks = np.random.default_rng(seed), n_ranks
+
+    def propose(self, session: object, last_token: int, n_rows: int) -> BlockDraft:
+        ids = [self.rng.permutation(N_VOCAB)[: self.n_ranks] for _ in range(n_rows - 1)]
+        shares = np.sort(self.rng.dirichlet(np.ones(self.n_ranks), n_rows - 1))[:, ::-1]
+        return BlockDraft(np.array(ids, np.int32), np.log(shares + 1e-6).astype(np.float32))
+
+
+class NoEnd(Vocabulary):
+    end_ids = frozenset()
+
+
+def draw(seed: int, budget: int | None, n_ranks: int) -> tuple[int, ...]:
+    session = RandomModel()
+    drafter = RandomDrafter(seed, n_ranks)
+    mode = "off" if budget is None else "auto"
+    decoded = decode(
+        session,  # type: ignore[arg-type]
+        session.want(),
+        Sampler(SamplingConfig(temperature=1.0, top_k=0, top_p=1.0, seed=seed)),
+        NoEnd(),  # type: ignore[arg-type]
+        DecodeLimits(max_tokens=N_DRAWN),
+        HealingConstraint(NoEnd(), b""),  # type: ignore[arg-type]
+        None,
+        Speculation(mode, guessed_costs(), drafter, budget).begin(None),
+    )
+    assert session.tokens[2:] == decoded.tokens[:-1]
+    return tuple(decoded.tokens)
+
+
+def probability(tokens: tuple[int, ...]) -> float:
+    """What the model gives a text, multiplied out from its softmax."""
+    text, joint = (0, 0, *tokens), 1.0
+    for before, last, token in zip(text, text[1:], text[2:], strict=False):
+        weights = np.exp(RandomModel.logits[before, last].astype(np.float64))
+        joint *= weights[token] / weights.sum()
+    return joint
+
+
+@pytest.mark.parametrize(
+    ("budget", "n_ranks"),
+    [(None, 1), (1, 1), (2, 1), (3, 2), (12, 5)],
+    ids=["plain", "one draft", "chain", "small tree", "full tree"],
+)
+def test_sampled_texts_are_as_frequent_as_they_are_probable(
+    budget: int | None, n_ranks: int
+) -> None:
+    n_runs = 4000
+    found = Counter(draw(seed, budget, n_ranks) for seed in range(n_runs))
+    texts = list(product(range(N_VOCAB), repeat=N_DRAWN))
+    expected = {text: n_runs * probability(text) for text in texts}
+    # The test wants at least five expected in each class: rare texts are counted together.
+    common = [text for text in texts if expected[text] >= 5]
+    classes = [(found[text], expected[text]) for text in common]
+    classes.append((n_runs - sum(n for n, _ in classes), n_runs - sum(e for _, e in classes)))
+    chi_square = sum((n - e) ** 2 / e for n, e in classes)
+    assert chi_square < critical_chi_square(len(classes) - 1)
+
+
+def critical_chi_square(n_free: int) -> float:
+    """What chance exceeds once in 10,000 times, by Wilson and Hilferty's approximation."""
+    spread = 2 / (9 * n_free)
+    return n_free * (1 - spread + 3.719 * spread**0.5) ** 3
