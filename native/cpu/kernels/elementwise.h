@@ -15,7 +15,8 @@ inline void rms_norm(const float* x, const float* weight, float eps, float* y, i
     float total = sum(squares);
     for (; i < n; ++i) total = fma(x[i], x[i], total);
     const float scale = 1.0f / std::sqrt(total / float(n) + eps);
-    for (i = 0; i < n; ++i) y[i] = x[i] * scale * weight[i];
+    for (i = 0; i + 8 <= n; i += 8) store(y + i, load(x + i) * scale * load(weight + i));
+    for (; i < n; ++i) y[i] = x[i] * scale * weight[i];
 }
 
 inline void rope(float* x, const float* cos, const float* sin, int64_t n_heads, int64_t head_dim,
@@ -43,57 +44,38 @@ inline void silu_mul(const float* gate, const float* up, float* y, int64_t n) {
     }
 }
 
-// The largest magnitude of x (n, a multiple of 8).
-inline float max_magnitude(const float* x, int64_t n) {
-    f32x8 best = splat(0);
-    for (int64_t i = 0; i < n; i += 8) {
-        const f32x8 v = load(x + i);
-        best = max(max(v, -v), best);
-    }
-    return max_lane(best);
-}
-
-// Quantizes n (a multiple of 8) values to round(x * inverse), ties to even.
-inline void round_to_i8(const float* x, float inverse, int8_t* q, int64_t n) {
-    const f32x8 magic = splat(12582912.0f);  // 1.5 * 2^23: the sum's low bits are the integer
-    for (int64_t i = 0; i < n; i += 8) store_low_bytes(q + i, load(x + i) * inverse + magic);
-}
-
-// A block that holds NaN or infinity quantizes to scale NaN, so that the fault stays visible.
-inline float quantize_block(const float* x, int8_t* q, int64_t n) {
-    const float largest = max_magnitude(x, n);
-    f32x8 zeros = splat(0);
-    for (int64_t i = 0; i < n; i += 8) zeros += load(x + i) * 0.0f;
-    if (!(sum(zeros) == 0.0f)) {
-        std::memset(q, 0, size_t(n));
+// Quantizes n values, a whole block, and returns its scale; `sums` gets the sum of every 16 of
+// them. One that holds NaN or infinity gets scale NaN, so that the fault stays visible; one too
+// small for the inverse of its scale to be finite becomes zeros.
+template <int n>
+inline float quantize_block(const float* x, int8_t* q, int32_t (&sums)[n / 16]) {
+    const float largest = largest_magnitude(x, n);
+    if (!(largest < __builtin_inff())) {
+        std::fill_n(q, n, int8_t(0));
+        std::fill_n(sums, n / 16, 0);
         return std::bit_cast<float>(0x7fc00000u);
     }
-    round_to_i8(x, largest > 0 ? 127.0f / largest : 0.0f, q, n);
+    const float inverse = largest >= 0x1p-120f ? 127.0f / largest : 0.0f;
+    for (int i = 0; i < n / 16; ++i) sums[i] = round_16(x + 16 * i, inverse, q + 16 * i);
     return largest / 127.0f;
 }
 
 inline void quantize_q8(const float* x, int64_t n_cols, const Activations& out, int64_t row) {
+    int32_t sums[kBlock / 16];
     for (int64_t b = 0; b < n_cols / kBlock; ++b) {
         const int64_t slot = b * out.n_rows + row;
-        int8_t* q = out.q + slot * kBlock;
-        out.scale[slot] = quantize_block(x + b * kBlock, q, kBlock);
-        int32_t total = 0;
-        for (int i = 0; i < kBlock; ++i) total += q[i];
-        static_cast<int32_t*>(out.sum)[slot] = total;
+        out.scale[slot] = quantize_block<kBlock>(x + b * kBlock, out.q + slot * kBlock, sums);
+        static_cast<int32_t*>(out.sum)[slot] = sums[0] + sums[1];
     }
 }
 
 inline void quantize_q8k(const float* x, int64_t n_cols, const Activations& out, int64_t row) {
+    int32_t sums[kSuperBlock / 16];
     for (int64_t b = 0; b < n_cols / kSuperBlock; ++b) {
         const int64_t slot = b * out.n_rows + row;
-        int8_t* q = out.q + slot * kSuperBlock;
-        out.scale[slot] = quantize_block(x + b * kSuperBlock, q, kSuperBlock);
-        int16_t* sums = static_cast<int16_t*>(out.sum) + slot * 16;
-        for (int s = 0; s < 16; ++s) {
-            int total = 0;
-            for (int i = 0; i < 16; ++i) total += q[16 * s + i];
-            sums[s] = int16_t(total);
-        }
+        out.scale[slot] =
+            quantize_block<kSuperBlock>(x + b * kSuperBlock, out.q + slot * kSuperBlock, sums);
+        std::copy_n(sums, 16, static_cast<int16_t*>(out.sum) + slot * 16);
     }
 }
 

@@ -49,17 +49,6 @@ inline f32x8 max(f32x8 a, f32x8 b) {
     return select_less(b, a, a, b);
 }
 
-// ((0+4)+(2+6)) + ((1+5)+(3+7)): the order every horizontal sum uses.
-inline float sum(f32x8 v) {
-    return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
-}
-
-inline float max_lane(f32x8 v) {
-    float best = v[0];
-    for (int i = 1; i < 8; ++i) best = v[i] > best ? v[i] : best;
-    return best;
-}
-
 // e^x, relative error below 2e-7 for results in the normal range, 0 below -87.3, x clamped at 88.7.
 // x = n ln2 + r with |r| <= ln2/2 and a degree-6 polynomial for e^r (Cody-Waite reduction).
 inline f32x8 exp(f32x8 x) {

@@ -64,11 +64,34 @@ inline f32x8 power_of_two(f32x8 n) {
     return {power(n.low), power(n.high)};
 }
 
-// Writes the lowest byte of every lane.
-inline void store_low_bytes(int8_t* p, f32x8 v) {
-    const int16x4_t low = vmovn_s32(vreinterpretq_s32_f32(v.low));
-    const int16x4_t high = vmovn_s32(vreinterpretq_s32_f32(v.high));
-    vst1_s8(p, vmovn_s16(vcombine_s16(low, high)));
+// ((0+4)+(2+6)) + ((1+5)+(3+7))
+inline float sum(f32x8 v) {
+    return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
+}
+
+inline float max_lane(f32x8 v) {
+    return vmaxvq_f32(vmaxq_f32(v.low, v.high));
+}
+
+// The largest magnitude of x (n, a multiple of 8); not finite if one of them is not.
+inline float largest_magnitude(const float* x, int64_t n) {
+    // Magnitudes compare as their bits do, and NaN is above infinity.
+    uint32x4_t best = vdupq_n_u32(0);
+    for (int64_t i = 0; i < n; i += 4)
+        best = vmaxq_u32(best, vreinterpretq_u32_f32(vabsq_f32(vld1q_f32(x + i))));
+    return std::bit_cast<float>(vmaxvq_u32(best));
+}
+
+// Quantizes 16 values to round(x * inverse), ties to even, and returns their sum.
+inline int32_t round_16(const float* x, float inverse, int8_t* q) {
+    const auto rounded = [&](int i) {
+        const float32x4_t scaled = vmulq_n_f32(vld1q_f32(x + i), inverse);
+        return vmovn_s32(vcvtnq_s32_f32(scaled));
+    };
+    const int16x8_t low = vcombine_s16(rounded(0), rounded(4));
+    const int16x8_t high = vcombine_s16(rounded(8), rounded(12));
+    vst1q_s8(q, vcombine_s8(vmovn_s16(low), vmovn_s16(high)));
+    return vaddlvq_s16(vaddq_s16(low, high));
 }
 
 inline f32x8 load_half(const uint16_t* p) {

@@ -46,14 +46,76 @@ inline f32x8 power_of_two(f32x8 n) {
     return power;
 }
 
-// Writes the lowest byte of every lane.
-inline void store_low_bytes(int8_t* p, f32x8 v) {
-    typedef int32_t i32x8 __attribute__((vector_size(32)));
-    typedef int8_t i8x8 __attribute__((vector_size(8)));
-    i32x8 bits;
-    std::memcpy(&bits, &v, sizeof bits);
-    const i8x8 low = __builtin_convertvector(bits, i8x8);
-    std::memcpy(p, &low, sizeof low);
+// ((0+4)+(2+6)) + ((1+5)+(3+7))
+inline float sum(f32x8 v) {
+#if NATIVE_AVX2
+    const __m128 halves = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    const __m128 pairs = _mm_add_ps(halves, _mm_movehl_ps(halves, halves));
+    return _mm_cvtss_f32(_mm_add_ss(pairs, _mm_movehdup_ps(pairs)));
+#else
+    return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
+#endif
+}
+
+inline float max_lane(f32x8 v) {
+#if NATIVE_AVX2
+    const __m128 halves = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    const __m128 pairs = _mm_max_ps(halves, _mm_movehl_ps(halves, halves));
+    return _mm_cvtss_f32(_mm_max_ss(pairs, _mm_movehdup_ps(pairs)));
+#else
+    float best = v[0];
+    for (int i = 1; i < 8; ++i) best = v[i] > best ? v[i] : best;
+    return best;
+#endif
+}
+
+// The largest magnitude of x (n, a multiple of 8); not finite if one of them is not.
+inline float largest_magnitude(const float* x, int64_t n) {
+    // Magnitudes compare as their bits do, and NaN is above infinity.
+#if NATIVE_AVX2
+    const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
+    __m256i best = _mm256_setzero_si256();
+    for (int64_t i = 0; i < n; i += 8) {
+        const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x + i));
+        best = _mm256_max_epi32(best, _mm256_and_si256(bits, magnitude));
+    }
+    __m128i lanes = _mm_max_epi32(_mm256_castsi256_si128(best), _mm256_extracti128_si256(best, 1));
+    lanes = _mm_max_epi32(lanes, _mm_shuffle_epi32(lanes, 0x4e));
+    lanes = _mm_max_epi32(lanes, _mm_shuffle_epi32(lanes, 0xb1));
+    return std::bit_cast<float>(_mm_cvtsi128_si32(lanes));
+#else
+    uint32_t best = 0;
+    for (int64_t i = 0; i < n; ++i) {
+        const uint32_t bits = std::bit_cast<uint32_t>(x[i]) & 0x7fffffff;
+        best = bits > best ? bits : best;
+    }
+    return std::bit_cast<float>(best);
+#endif
+}
+
+// Quantizes 16 values to round(x * inverse), ties to even, and returns their sum.
+inline int32_t round_16(const float* x, float inverse, int8_t* q) {
+#if NATIVE_AVX2
+    const __m256i low = _mm256_cvtps_epi32(load(x) * inverse);
+    const __m256i high = _mm256_cvtps_epi32(load(x + 8) * inverse);
+    const __m256i pairs = _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0xd8);
+    const __m128i bytes =
+        _mm_packs_epi16(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256(pairs, 1));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(q), bytes);
+    const __m256i sums = _mm256_add_epi32(low, high);
+    __m128i lanes = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
+    lanes = _mm_add_epi32(lanes, _mm_shuffle_epi32(lanes, 0x4e));
+    lanes = _mm_add_epi32(lanes, _mm_shuffle_epi32(lanes, 0xb1));
+    return _mm_cvtsi128_si32(lanes);
+#else
+    int32_t total = 0;
+    for (int i = 0; i < 16; ++i) {
+        // Adding 1.5 * 2^23 rounds to an integer, which the sum's low bits then are.
+        q[i] = int8_t(std::bit_cast<uint32_t>(x[i] * inverse + 12582912.0f));
+        total += q[i];
+    }
+    return total;
+#endif
 }
 
 inline f32x8 load_half(const uint16_t* p) {
