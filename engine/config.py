@@ -9,6 +9,8 @@ MOST_TREE_NODES = 63  # with the root they are the bits of one 64-bit mask
 # Who may draft tokens ahead of the model: nobody; whatever pays, step by step; a drafter model;
 # what the prompt and the text so far repeat. The text is the same whoever does.
 SpeculationMode: TypeAlias = Literal["off", "auto", "dflash", "lookup"]
+# How the KV cache holds numbers: halves, or bytes with a scale for each group of 32.
+KvCacheType: TypeAlias = Literal["f16", "q8_0"]
 
 
 class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -18,6 +20,9 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     core, which is also the most that are used. `n_ctx` None means the smaller of the model's own
     limit and 8192 tokens. `is_exact` computes with f32 activations instead of 8-bit ones: many
     times slower, for comparing with other engines.
+
+    `kv_type` "q8_0" almost halves the memory of cached prompts and rounds their keys and values to
+    eight bits.
 
     `speculation` drafts several tokens and verifies them in one step. `tree_budget` fixes how many
     drafts each step has; None lets measured costs decide. `drafter` is a drafter's file; None takes
@@ -30,6 +35,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     prefix_cache_bytes: int = 512 * 2**20
     models_dir: str | None = None
     is_exact: bool = False
+    kv_type: KvCacheType = "f16"
     speculation: SpeculationMode = "auto"
     tree_budget: Annotated[int, Meta(ge=1, le=MOST_TREE_NODES)] | None = None
     drafter: str | None = None

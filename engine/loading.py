@@ -58,7 +58,7 @@ def load_model(file: GgufFile, config: EngineConfig) -> LoadedModel:
         _note_theta(drafter_file, file, tensors)
         used = _unique([*program.weights_used(), *block_program.weights_used()])
     n_ctx = _choose_ctx(config, file)
-    block_bytes = KvCache.bytes_per_block(program.kv_layers)
+    block_bytes = KvCache.bytes_per_block(program.kv_layers, config.kv_type)
     # One full context for the running sequence, and what the cache may hold beside it.
     n_blocks = -(-n_ctx // KV_BLOCK_TOKENS) + 2 + config.prefix_cache_bytes // block_bytes
     used_tensors = [tensors.tensors[weight.name] for weight in used]
@@ -89,7 +89,7 @@ def load_model(file: GgufFile, config: EngineConfig) -> LoadedModel:
     return LoadedModel(
         model=model,
         drafter=drafter,
-        kv=KvCache(program.kv_layers, n_blocks),
+        kv=KvCache(program.kv_layers, n_blocks, config.kv_type),
         n_blocks=n_blocks,
         block_bytes=block_bytes,
         n_ctx=n_ctx,

@@ -36,7 +36,7 @@ class Activation:
 
 @dataclass(frozen=True)
 class KvLayer:
-    """The keys and values of one attention layer, f16, owned by a session."""
+    """The keys and values of one attention layer; they lie in the KV cache that a step is given."""
 
     layer: int
     n_kv: int

@@ -174,6 +174,7 @@ async def _server(args: argparse.Namespace) -> AsyncGenerator[_Server]:
         ("--models-dir", args.models_dir),
         ("--threads", args.threads),
         ("--context", args.context),
+        ("--kv-type", args.kv_type),
         ("--speculation", args.speculation),
         ("--tree-budget", args.tree_budget),
         ("--drafter", args.drafter),

@@ -5,7 +5,13 @@ from collections.abc import Callable
 from typing import TypeAlias, get_args
 
 from engine.catalogue import DEFAULT_MODEL
-from engine.config import MOST_TREE_NODES, EngineConfig, SamplingConfig, SpeculationMode
+from engine.config import (
+    MOST_TREE_NODES,
+    EngineConfig,
+    KvCacheType,
+    SamplingConfig,
+    SpeculationMode,
+)
 
 # argparse has no public name for what `add_subparsers` returns.
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # pyright: ignore[reportPrivateUsage]
@@ -54,6 +60,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--models-dir", metavar="DIR", help="where downloaded models lie")
     group.add_argument("--threads", type=positive, metavar="N", help="default: all usable cores")
     group.add_argument("--context", type=positive, metavar="N", help="context size in tokens")
+    group.add_argument(
+        "--kv-type",
+        choices=get_args(KvCacheType),
+        default="f16",
+        help="numbers of the KV cache; q8_0 takes half the memory (default: f16)",
+    )
     add_speculation_options(parser)
 
 
@@ -93,6 +105,7 @@ def engine_config(args: argparse.Namespace) -> EngineConfig:
         n_threads=args.threads,
         n_ctx=args.context,
         models_dir=args.models_dir,
+        kv_type=args.kv_type,
         speculation=args.speculation,
         tree_budget=args.tree_budget,
         drafter=args.drafter,

@@ -16,7 +16,7 @@ def add_parser(commands: Commands) -> None:
     where.add_argument("--stdio", action="store_true", help="talk on stdin and stdout (default)")
     where.add_argument("--tcp", type=int, metavar="PORT", help="wait for one client on loopback")
     add_model_options(parser)
-    parser.set_defaults(model=None, speculation=None)  # else the settings decide
+    parser.set_defaults(model=None, kv_type=None, speculation=None)  # else the settings decide
     parser.add_argument(
         "--in-process",
         action="store_true",
@@ -39,6 +39,7 @@ def settings_overrides(args: argparse.Namespace) -> dict[str, Any]:
         "modelsDir": args.models_dir,
         "threads": args.threads,
         "contextTokens": args.context,
+        "kvType": args.kv_type,
         "speculation": args.speculation,
         "treeBudget": args.tree_budget,
         "drafter": args.drafter,

@@ -13,7 +13,13 @@ import msgspec
 from msgspec import Meta
 
 from engine.catalogue import DEFAULT_MODEL
-from engine.config import MOST_TREE_NODES, EngineConfig, SamplingConfig, SpeculationMode
+from engine.config import (
+    MOST_TREE_NODES,
+    EngineConfig,
+    KvCacheType,
+    SamplingConfig,
+    SpeculationMode,
+)
 
 SECTION = "flashLsp"
 
@@ -50,6 +56,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     prefix_cache_mebibytes: Annotated[
         int, Meta(ge=0, le=2**20, description="Memory for prompts already read, in MiB.")
     ] = 512
+    kv_type: Annotated[
+        KvCacheType,
+        Meta(
+            description='How prompts already read are kept: "f16", or "q8_0" in about half the '
+            "memory, with keys and values rounded to eight bits."
+        ),
+    ] = "f16"
     speculation: Annotated[
         SpeculationMode,
         Meta(
@@ -110,6 +123,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
             n_ctx=self.context_tokens,
             prefix_cache_bytes=self.prefix_cache_mebibytes * 2**20,
             models_dir=self.models_dir,
+            kv_type=self.kv_type,
             speculation=self.speculation,
             tree_budget=self.tree_budget,
             drafter=self.drafter,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from engine import _native
 from engine.backends.arena import Request, place
+from engine.config import KvCacheType
 from engine.errors import NativeError
 from engine.ops import (
     Activation,
@@ -36,6 +37,7 @@ from engine.program import Program
 
 KV_BLOCK_TOKENS: int = _native.KV_BLOCK_TOKENS
 _F32_BYTES = 4
+_Q8_0_GROUP = 32  # numbers that share a scale
 
 Int32s = NDArray[np.int32]
 Floats = NDArray[np.float32]
@@ -74,19 +76,26 @@ def isa_name(isa: str = "") -> str:
 
 
 class KvCache:
-    """The memory of a pool of KV blocks: 32 positions of every layer each, f16.
+    """The memory of a pool of KV blocks: 32 positions of every layer each.
 
     Address space is reserved at once; pages are committed when a block is first written.
     """
 
-    def __init__(self, layers: Sequence[KvLayer], n_blocks: int) -> None:
+    def __init__(
+        self, layers: Sequence[KvLayer], n_blocks: int, kv_type: KvCacheType = "f16"
+    ) -> None:
         shapes = [(layer.n_kv, layer.head_dim) for layer in layers]
-        self.native = _native.KvCache(shapes, n_blocks)
-        assert self.native.block_bytes == self.bytes_per_block(layers)
+        self.native = _native.KvCache(shapes, kv_type == "q8_0", n_blocks)
+        assert self.native.block_bytes == self.bytes_per_block(layers, kv_type)
 
     @staticmethod
-    def bytes_per_block(layers: Sequence[KvLayer]) -> int:
-        return sum(2 * layer.n_kv * layer.head_dim * KV_BLOCK_TOKENS * 2 for layer in layers)
+    def bytes_per_block(layers: Sequence[KvLayer], kv_type: KvCacheType = "f16") -> int:
+        def head_bytes(head_dim: int) -> int:  # of a key or a value
+            n_scales = -(-head_dim // _Q8_0_GROUP)
+            return 2 * head_dim if kv_type == "f16" else head_dim + 2 * n_scales
+
+        n_bytes = sum(2 * layer.n_kv * head_bytes(layer.head_dim) for layer in layers)
+        return n_bytes * KV_BLOCK_TOKENS
 
     def copy_block(self, source: int, target: int) -> None:
         self.native.copy_block(source, target)

@@ -112,13 +112,13 @@ NB_MODULE(_native, m) {
     nb::class_<KvCache>(m, "KvCache")
         .def(
             "__init__",
-            [](KvCache* self, const std::vector<std::pair<int64_t, int64_t>>& layers,
+            [](KvCache* self, const std::vector<std::pair<int64_t, int64_t>>& layers, bool is_q8_0,
                int64_t n_blocks) {
                 std::vector<KvShape> shapes;
                 for (const auto& [n_kv, head_dim] : layers) shapes.push_back({n_kv, head_dim});
-                new (self) KvCache(shapes, n_blocks);
+                new (self) KvCache(shapes, is_q8_0 ? KvType::kQ8_0 : KvType::kF16, n_blocks);
             },
-            "layers"_a, "n_blocks"_a)
+            "layers"_a, "is_q8_0"_a, "n_blocks"_a)
         .def_prop_ro("block_bytes", &KvCache::block_bytes)
         .def("copy_block", &KvCache::copy_block, "source"_a, "target"_a)
         .def("move_position", &KvCache::move_position, "source"_a, "target"_a);

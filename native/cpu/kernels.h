@@ -37,18 +37,36 @@ struct LinearArgs {
     int64_t n_rows;           // T
 };
 
-// One KV tile of 32 logical positions of one KV head, converted to f32.
+// How a KV cache holds numbers: halves, or bytes with a scale (half) for each group of 32 of a
+// head's numbers, after Q8_0. Either is exact as a float.
+enum class KvType { kF16, kQ8_0 };
+constexpr int64_t kKvGroup = 32;
+constexpr int64_t kMostHeadDim = 1024;
+
+constexpr int64_t kv_groups(int64_t head_dim) {
+    return (head_dim + kKvGroup - 1) / kKvGroup;
+}
+
+// One KV head's keys and values of 32 positions as the cache holds them; keys lie along the lanes.
+// kF16:  k (D, 32) f16, v (32, D) f16
+// kQ8_0: k (D, 32) i8 then scales (G, 32) f16, v (32, D) i8 then scales (32, G) f16
 struct KvTile {
-    const uint16_t* k;  // (D, 32) f16: keys lie along the lanes
-    const uint16_t* v;  // (32, D) f16
+    KvType type;
+    const uint8_t *k, *v;
 };
 
-// One query of an attention tile: it sees keys [n_skip, n_valid), at least one.
+// The same as floats: k (D, 32), v (32, D).
+struct FloatTile {
+    float *k, *v;
+    int64_t head_dim;  // D
+};
+
+// One query: it sees the keys at logical positions [begin, end).
 struct TileQuery {
     const float* q;  // (D)
-    int64_t n_skip, n_valid;
-    float *max, *sum;  // running maximum of its scores, and sum of their exponentials
-    float* out;        // (D) running weighted sum of values
+    float* out;      // (D) running weighted sum of values
+    int64_t begin, end;
+    float max, sum;  // running maximum of its scores, and sum of their exponentials
 };
 
 struct Kernels {
@@ -66,14 +84,19 @@ struct Kernels {
     void (*quantize_q8k)(const float* x, int64_t n_cols, const Activations& out, int64_t row);
     // Computes output columns [begin, end), begin a multiple of kRowGroup, for all T rows.
     void (*linear)(const LinearArgs& args, int64_t begin, int64_t end);
-    // k (D, 32) and v (32, D) f16 -> f32
-    void (*expand_tile)(const KvTile& tile, int64_t head_dim, float* k, float* v);
-    // One online-softmax step of every query over the tile; scores are multiplied by `scale`.
-    void (*attend_tile)(const TileQuery* queries, int64_t n_queries, const float* k, const float* v,
-                        int64_t head_dim, float scale);
+    void (*expand_tile)(const KvTile& tile, const FloatTile& out);
+    // One online-softmax step of every query over the tile of positions [first, first + 32), of
+    // which each must see one at least; scores are multiplied by `scale`.
+    void (*attend_tile)(TileQuery* queries, int64_t n_queries, const FloatTile& tile, int64_t first,
+                        float scale);
+    // The same over a tile of the cache, which it may expand into `scratch`.
+    void (*attend_kv_tile)(TileQuery* queries, int64_t n_queries, const KvTile& tile,
+                           const FloatTile& scratch, int64_t first, float scale);
     // out (D) *= 1/sum
     void (*finish_attention)(float* out, float sum, int64_t head_dim);
     void (*to_half)(const float* x, uint16_t* y, int64_t n);
+    // One head's key or value (n, a multiple of 8) -> q (n), scales (n / 32, rounded up) as kQ8_0.
+    void (*quantize_kv)(const float* x, int64_t n, int8_t* q, uint16_t* scales);
     // The index of the largest element, the lowest index among equals; NaN is passed over. -1 when
     // the largest is not finite.
     int64_t (*argmax)(const float* x, int64_t n);

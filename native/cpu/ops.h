@@ -5,6 +5,23 @@
 
 namespace native::cpu {
 
+struct Range {
+    int64_t begin, end;
+};
+
+// The part's share of n items, boundaries at multiples of `unit`.
+inline Range share(int64_t n, int64_t unit, const Part& part) {
+    const int64_t n_units = (n + unit - 1) / unit;
+    const int64_t begin = n_units * part.idx / part.n * unit;
+    const int64_t end = n_units * (part.idx + 1) / part.n * unit;
+    return {begin < n ? begin : n, end < n ? end : n};
+}
+
+// Work of an op that shares out its rows.
+inline Work row_work(int64_t n_rows, int64_t n_cols) {
+    return {n_rows * n_cols, n_rows};
+}
+
 struct EmbedOp : Op {
     BufferId out, table;
     EmbedOp(BufferId out, BufferId table) : out(out), table(table) {}
@@ -58,6 +75,7 @@ struct KvWriteOp : Op {
         : k(k), v(v), layer(layer), kv(kv) {}
     Work work(const Plan& plan, const Step& step) const override;
     void run(Plan& plan, const Step& step, const Part& part) override;
+    bool is_row_local() const override { return true; }
 };
 
 struct AttentionOp : Op {
@@ -69,7 +87,6 @@ struct AttentionOp : Op {
     AttentionOp(BufferId out, BufferId q, int64_t layer, int64_t n_head, KvShape kv, float scale,
                 AttentionMask mask)
         : out(out), q(q), layer(layer), n_head(n_head), kv(kv), scale(scale), mask(mask) {}
-    int64_t splits(const Plan& plan) const;
     Work work(const Plan& plan, const Step& step) const override;
     void run(Plan& plan, const Step& step, const Part& part) override;
 };

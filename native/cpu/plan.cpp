@@ -266,12 +266,21 @@ void Plan::attention(BufferId out, BufferId q, BufferId kv, int64_t n_head, floa
             "attention", "q and out must be (rows, n_head * head_dim), n_head a multiple of n_kv");
     require(mask.window >= 0 && !(mask.is_block && mask.window > 0), "attention",
             "a window must not be negative, and a block has none");
-    const auto n_scratch = size_t(2 * cache.kv.head_dim * kKvBlock);
-    scratch_.resize(size_t(pool_->n_threads()));
-    for (std::vector<float>& scratch : scratch_)
-        scratch.resize(std::max(scratch.size(), n_scratch));
+    reserve_scratch(cache.kv, n_head);
     push(std::make_unique<AttentionOp>(out, q, cache.layer, n_head, cache.kv, scale, mask), {q, kv},
          {out});
+}
+
+// One tile to work on, and those that hold the rows of a tree.
+void Plan::reserve_scratch(KvShape kv, int64_t n_head) {
+    const int64_t n_tiles = 1 + (max_rows_ + 2 * kKvBlock - 2) / kKvBlock;
+    const auto n_lines = size_t(n_tiles * 2 * kv.head_dim * kKvBlock / 16);
+    const auto n_queries = size_t(max_rows_ * (n_head / kv.n_kv));
+    scratch_.resize(size_t(pool_->n_threads()));
+    for (AttentionScratch& scratch : scratch_) {
+        if (scratch.lines.size() < n_lines) scratch.lines.resize(n_lines);
+        if (scratch.queries.size() < n_queries) scratch.queries.resize(n_queries);
+    }
 }
 
 void Plan::silu_mul(BufferId out, BufferId gate, BufferId up) {

@@ -60,6 +60,20 @@ struct TopK {
     std::vector<float> log_probs;  // (R, k)
 };
 
+// What one thread works with during an attention op, allocated with the plan.
+struct AttentionScratch {
+    struct alignas(64) Line {
+        float numbers[16];
+    };
+    std::vector<Line> lines;         // float tiles, each k (D, 32) then v (32, D)
+    std::vector<TileQuery> queries;  // (most rows * query heads of a KV head)
+
+    FloatTile tile(int64_t i, int64_t head_dim) {
+        float* k = lines.data()->numbers + i * 2 * head_dim * kKvBlock;
+        return {k, k + head_dim * kKvBlock, head_dim};
+    }
+};
+
 class Plan;
 
 // What an op has to do in a step: `cost` in thirds of a nanosecond or so, a cheap element's worth,
@@ -159,7 +173,7 @@ public:
     const Kernels& kernels() const { return kernels_; }
     const RopeTable& rope_table(size_t index) const { return rope_tables_[index]; }
     int n_threads() const { return pool_->n_threads(); }
-    float* scratch(int thread_idx) { return scratch_[size_t(thread_idx)].data(); }
+    AttentionScratch& attention_scratch(int thread_idx) { return scratch_[size_t(thread_idx)]; }
     void set_argmax(int64_t row, int32_t index) { argmax_[size_t(row)] = index; }
     TopK& top_k_result() { return top_k_; }
 
@@ -173,6 +187,7 @@ private:
     };
     void push(std::unique_ptr<Op> op, const std::vector<BufferId>& reads,
               const std::vector<BufferId>& writes);
+    void reserve_scratch(KvShape kv, int64_t n_head);
     bool clash(const Access& a, const Access& b) const;
     void check_inputs(const StepInputs& in) const;
     void prepare(const StepInputs& in);
@@ -194,7 +209,7 @@ private:
     std::vector<size_t> stage_ends_;  // ops of a stage need not wait for each other
     std::vector<Access> open_;
     std::vector<RopeTable> rope_tables_;
-    std::vector<std::vector<float>> scratch_;
+    std::vector<AttentionScratch> scratch_;
     std::vector<int32_t> argmax_;
     TopK top_k_;
     int64_t n_vocab_ = 0;

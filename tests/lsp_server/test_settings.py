@@ -95,3 +95,8 @@ def test_how_to_speculate_reaches_the_engine() -> None:
     assert (config.speculation, config.tree_budget, config.drafter) == ("lookup", 22, "d.gguf")
     for wrong in ({"speculation": "fast"}, {"treeBudget": 64}, {"treeBudget": 0}):
         assert merged(wrong)[0] == Settings()
+
+
+def test_the_kv_cache_type_reaches_the_engine() -> None:
+    assert merged({"kvType": "q8_0"})[0].engine_config.kv_type == "q8_0"
+    assert merged({"kvType": "q2"})[0] == Settings()

@@ -8,6 +8,7 @@ from gguf import GGMLQuantizationType as WeightType
 from numpy.typing import NDArray
 
 from engine.backends.cpu import CpuModel, KvCache, isa_name
+from engine.config import KvCacheType
 from engine.errors import NativeError
 from engine.ops import Activation, Weight
 from engine.program import Program
@@ -43,6 +44,7 @@ class ProgramRunner:
         n_threads: int = 1,
         isa: str = "",
         top_k: int | None = None,
+        kv_type: KvCacheType = "f16",
     ) -> None:
         table = f32_weight("x", x)
         named = {"x": table, **(weights or {})}
@@ -57,7 +59,7 @@ class ProgramRunner:
             max_out_rows=MOST_ROWS,
             isa=isa,
         )
-        self.kv = KvCache(program.kv_layers, 16) if program.kv_layers else None
+        self.kv = KvCache(program.kv_layers, 16, kv_type) if program.kv_layers else None
         self.n_rows = len(x)
 
     def run(

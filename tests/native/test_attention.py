@@ -3,13 +3,17 @@
 import numpy as np
 import pytest
 
+from engine.backends.cpu import KV_BLOCK_TOKENS, KvCache
+from engine.config import KvCacheType
 from engine.errors import NativeError
-from engine.ops import Activation
+from engine.ops import Activation, KvLayer
 from engine.program import Program
 from tests.native.program_runner import ISAS, ProgramRunner, f32_weight
 
 N_HEAD, N_KV, HEAD_DIM = 6, 2, 32
 Q, KV = N_HEAD * HEAD_DIM, N_KV * HEAD_DIM
+KV_TYPES: tuple[KvCacheType, ...] = ("f16", "q8_0")
+Q8_0_GROUP = 32
 
 
 def selector(name: str, start: int, n: int, width: int):
@@ -49,11 +53,21 @@ def rows_of(n: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((n, Q + 2 * KV)).astype(np.float32)
 
 
-def reference(x: np.ndarray, visible: list[list[int]]) -> np.ndarray:
-    """float64 attention of each row over the rows it sees; keys and values as f16 stores them."""
+def stored(x: np.ndarray, kv_type: KvCacheType) -> np.ndarray:
+    """Keys or values (T, K, D) as the cache holds them, in float64."""
+    if kv_type == "f16":
+        return x.astype(np.float16).astype(np.float64)
+    groups = x.reshape(-1, Q8_0_GROUP)
+    scales = np.abs(groups).max(axis=1, keepdims=True) / np.float32(127)
+    numbers = np.rint(groups / scales) * scales.astype(np.float16).astype(np.float64)
+    return numbers.reshape(x.shape)
+
+
+def reference(x: np.ndarray, visible: list[list[int]], kv_type: KvCacheType = "f16") -> np.ndarray:
+    """float64 attention of each row over the rows it sees; keys and values as they are stored."""
     q = x[:, :Q].astype(np.float64).reshape(-1, N_HEAD, HEAD_DIM)
     k, v = (
-        x[:, start : start + KV].astype(np.float16).astype(np.float64).reshape(-1, N_KV, HEAD_DIM)
+        stored(x[:, start : start + KV].reshape(-1, N_KV, HEAD_DIM), kv_type)
         for start in (Q, Q + KV)
     )
     out = np.zeros_like(q)
@@ -66,11 +80,20 @@ def reference(x: np.ndarray, visible: list[list[int]]) -> np.ndarray:
     return out.reshape(len(x), Q)
 
 
+@pytest.mark.parametrize("kv_type", KV_TYPES)
 @pytest.mark.parametrize("isa", ISAS)
-def test_a_causal_chain_equals_float64(isa: str) -> None:
+def test_a_causal_chain_equals_float64(isa: str, kv_type: KvCacheType) -> None:
     x = rows_of(100)
-    expected = reference(x, [list(range(t + 1)) for t in range(100)])
-    np.testing.assert_allclose(make_runner(x, isa=isa).run(), expected, rtol=2e-4, atol=2e-5)
+    expected = reference(x, [list(range(t + 1)) for t in range(100)], kv_type)
+    found = make_runner(x, isa=isa, kv_type=kv_type).run()
+    np.testing.assert_allclose(found, expected, rtol=2e-4, atol=2e-5)
+
+
+def test_q8_0_stays_near_f16() -> None:
+    x = rows_of(100)
+    halves, bytes_ = (make_runner(x, kv_type=kv_type).run() for kv_type in KV_TYPES)
+    # Values of up to 4.2 are rounded by up to a 254th of that; keys shift the weights as much.
+    assert 0 < np.abs(halves - bytes_).max() < 0.033
 
 
 def test_a_tree_row_sees_its_ancestors_only() -> None:
@@ -113,11 +136,14 @@ def test_a_cache_of_another_shape_is_refused() -> None:
         run.run()
 
 
+@pytest.mark.parametrize("kv_type", KV_TYPES)
 @pytest.mark.parametrize("window", [None, 40])
 @pytest.mark.parametrize("chunk", [1, 3, 31, 32, 33, 64])
-def test_every_split_into_steps_gives_the_same_bits(chunk: int, window: int | None) -> None:
+def test_every_split_into_steps_gives_the_same_bits(
+    chunk: int, window: int | None, kv_type: KvCacheType
+) -> None:
     x = rows_of(90, seed=1)
-    run = make_runner(x, window)
+    run = make_runner(x, window, kv_type=kv_type)
     whole = run.run()
     parts = [
         run.run(list(range(start, min(start + chunk, 90))), n_past=start)
@@ -126,26 +152,67 @@ def test_every_split_into_steps_gives_the_same_bits(chunk: int, window: int | No
     np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("kv_type", KV_TYPES)
 @pytest.mark.parametrize("window", [None, 12, 34])
 @pytest.mark.parametrize("n_past", [0, 30, 31, 32, 63])
 def test_every_tree_branch_has_the_bits_of_the_straight_sequence(
-    n_past: int, window: int | None
+    n_past: int, window: int | None, kv_type: KvCacheType, isa: str
 ) -> None:
-    x = rows_of(100, seed=2)
-    run = make_runner(x, window)
+    x = rows_of(140, seed=2)
+    run = make_runner(x, window, kv_type=kv_type, isa=isa)
     if n_past:
         run.run(list(range(n_past)))
     rng = np.random.default_rng(n_past)
-    parents = [-1] + [int(rng.integers(-1, row)) for row in range(1, 20)]
-    rows = list(range(70, 90))
+    parents = [-1] + [int(rng.integers(max(-1, row - 4), row)) for row in range(1, 70)]
+    rows = list(range(70, 140))
     tree = run.run(rows, parents, n_past)
-    for leaf in range(20):
+    for leaf in range(0, 70, 3):
         path: list[int] = []
         while leaf >= 0:
             path.insert(0, leaf)
             leaf = parents[leaf]
         straight = run.run([rows[i] for i in path], n_past=n_past)
         np.testing.assert_array_equal(straight, tree[path])
+
+
+@pytest.mark.parametrize("kv_type", KV_TYPES)
+def test_moved_positions_keep_their_bits(kv_type: KvCacheType) -> None:
+    run = make_runner(rows_of(40, seed=5), n_other_layers=1, kv_type=kv_type)
+    assert run.kv is not None
+    run.run(list(range(39)))
+    expected = run.run([39], n_past=39)
+    # The last nine again, as a branch behind one of other rows; it lies in two blocks.
+    tree = ([*range(9), *range(30, 39)], [*range(-1, 8), -1, *range(9, 17)], 30)
+    run.run(*tree)
+    assert (run.run([39], n_past=39) != expected).any()
+    run.run(*tree)
+    for i in range(9):
+        run.kv.move_position(39 + i, 30 + i)
+    np.testing.assert_array_equal(run.run([39], n_past=39), expected)
+
+
+@pytest.mark.parametrize("kv_type", KV_TYPES)
+def test_copied_blocks_keep_their_bits(kv_type: KvCacheType) -> None:
+    run = make_runner(rows_of(80, seed=6), n_other_layers=1, kv_type=kv_type)
+    assert run.kv is not None
+    run.run(list(range(39)))
+    expected = run.run([39], n_past=39)
+    for block in (0, 1):
+        run.kv.copy_block(block, block + 5)
+    run.run(list(range(40, 80)))
+    assert (run.run([39], n_past=39) != expected).any()
+    for block in (0, 1):
+        run.kv.copy_block(block + 5, block)
+    np.testing.assert_array_equal(run.run([39], n_past=39), expected)
+
+
+@pytest.mark.parametrize(("kv_type", "n_bytes"), [("f16", 2 * 72), ("q8_0", 72 + 3 * 2)])
+def test_a_block_takes_the_bytes_of_its_type(kv_type: KvCacheType, n_bytes: int) -> None:
+    layers = [KvLayer(0, 3, 72), KvLayer(1, 1, 72)]
+    block_bytes = KvCache.bytes_per_block(layers, kv_type)
+    assert block_bytes == KvCache(layers, 2, kv_type).native.block_bytes
+    assert block_bytes == KV_BLOCK_TOKENS * 2 * (3 + 1) * n_bytes
 
 
 def test_the_thread_count_changes_no_bit() -> None:

@@ -51,22 +51,24 @@ inline f32x8 max(f32x8 a, f32x8 b) {
 
 // e^x, relative error below 2e-7 for results in the normal range, 0 below -87.3, x clamped at 88.7.
 // x = n ln2 + r with |r| <= ln2/2 and a degree-6 polynomial for e^r (Cody-Waite reduction).
-inline f32x8 exp(f32x8 x) {
-    const f32x8 highest = splat(88.7f), lowest = splat(-87.3f);
-    const f32x8 capped = select_less(x, highest, x, highest);
+template <class Lanes>
+inline Lanes exp(Lanes x) {
+    const auto all = [](float value) { return Lanes{} + value; };
+    const Lanes highest = all(88.7f), lowest = all(-87.3f);
+    const Lanes capped = select_less(x, highest, x, highest);
     x = select_less(capped, lowest, lowest, capped);
-    const f32x8 magic = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
-    const f32x8 n = fma(x, splat(1.44269504088896341f), magic) - magic;
-    f32x8 r = fma(n, splat(-0.693359375f), x);
-    r = fma(n, splat(2.12194440e-4f), r);
-    f32x8 p = splat(1.9875691500e-4f);
-    p = fma(p, r, splat(1.3981999507e-3f));
-    p = fma(p, r, splat(8.3334519073e-3f));
-    p = fma(p, r, splat(4.1665795894e-2f));
-    p = fma(p, r, splat(1.6666665459e-1f));
-    p = fma(p, r, splat(5.0000001201e-1f));
+    const Lanes magic = all(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
+    const Lanes n = fma(x, all(1.44269504088896341f), magic) - magic;
+    Lanes r = fma(n, all(-0.693359375f), x);
+    r = fma(n, all(2.12194440e-4f), r);
+    Lanes p = all(1.9875691500e-4f);
+    p = fma(p, r, all(1.3981999507e-3f));
+    p = fma(p, r, all(8.3334519073e-3f));
+    p = fma(p, r, all(4.1665795894e-2f));
+    p = fma(p, r, all(1.6666665459e-1f));
+    p = fma(p, r, all(5.0000001201e-1f));
     p = fma(p, r * r, r) + 1.0f;
-    return select_less(capped, lowest, splat(0.0f), p * power_of_two(n));
+    return select_less(capped, lowest, all(0.0f), p * power_of_two(n));
 }
 
 }  // namespace native::cpu::KERNEL_ISA

@@ -64,7 +64,7 @@ inline f32x8 power_of_two(f32x8 n) {
     return {power(n.low), power(n.high)};
 }
 
-// ((0+4)+(2+6)) + ((1+5)+(3+7))
+// ((0+4)+(2+6)) + ((1+5)+(3+7)): the order every horizontal sum uses.
 inline float sum(f32x8 v) {
     return ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]));
 }
@@ -97,6 +97,12 @@ inline int32_t round_16(const float* x, float inverse, int8_t* q) {
 inline f32x8 load_half(const uint16_t* p) {
     const float16x8_t v = vreinterpretq_f16_u16(vld1q_u16(p));
     return {vcvt_f32_f16(vget_low_f16(v)), vcvt_high_f32_f16(v)};
+}
+
+// The integers as floats.
+inline f32x8 load_bytes(const int8_t* p) {
+    const int16x8_t v = vmovl_s8(vld1_s8(p));
+    return {vcvtq_f32_s32(vmovl_s16(vget_low_s16(v))), vcvtq_f32_s32(vmovl_high_s16(v))};
 }
 
 // Rounds to nearest even.

@@ -46,7 +46,7 @@ inline f32x8 power_of_two(f32x8 n) {
     return power;
 }
 
-// ((0+4)+(2+6)) + ((1+5)+(3+7))
+// ((0+4)+(2+6)) + ((1+5)+(3+7)): the order every horizontal sum uses.
 inline float sum(f32x8 v) {
 #if NATIVE_AVX2
     const __m128 halves = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
@@ -128,6 +128,19 @@ inline f32x8 load_half(const uint16_t* p) {
 #endif
 }
 
+// The integers as floats.
+inline f32x8 load_bytes(const int8_t* p) {
+#if NATIVE_AVX2
+    return _mm256_cvtepi32_ps(
+        _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+#else
+    typedef int8_t i8x8 __attribute__((vector_size(8)));
+    i8x8 v;
+    std::memcpy(&v, p, sizeof v);
+    return __builtin_convertvector(v, f32x8);
+#endif
+}
+
 // Rounds to nearest even.
 inline void store_half(uint16_t* p, f32x8 v) {
 #if NATIVE_AVX2
@@ -136,5 +149,24 @@ inline void store_half(uint16_t* p, f32x8 v) {
     for (int i = 0; i < 8; ++i) p[i] = float_to_half(v[i]);
 #endif
 }
+
+#if NATIVE_AVX512
+
+typedef float f32x16 __attribute__((vector_size(64)));
+
+inline f32x16 fma(f32x16 a, f32x16 b, f32x16 c) {
+    return _mm512_fmadd_ps(a, b, c);
+}
+
+inline f32x16 select_less(f32x16 a, f32x16 b, f32x16 yes, f32x16 no) {
+    return a < b ? yes : no;
+}
+
+inline f32x16 power_of_two(f32x16 n) {
+    return _mm512_castsi512_ps(
+        _mm512_slli_epi32(_mm512_add_epi32(_mm512_cvttps_epi32(n), _mm512_set1_epi32(127)), 23));
+}
+
+#endif
 
 }  // namespace native::cpu::KERNEL_ISA

@@ -20,8 +20,10 @@ const Kernels table = {
     .linear = linear,
     .expand_tile = expand_tile,
     .attend_tile = attend_tile,
+    .attend_kv_tile = attend_kv_tile,
     .finish_attention = finish_attention,
     .to_half = to_half,
+    .quantize_kv = quantize_kv,
     .argmax = argmax,
     .top_k = top_k,
 };

@@ -216,33 +216,71 @@ void print_elementwise(const Kernels& kernels) {
     print("to_half", halves);
 }
 
-// Two tiles in turn, queries that see different numbers of keys.
-void print_attention(const Kernels& kernels, int64_t head_dim, int64_t n_queries) {
-    Random random(uint32_t(head_dim + n_queries));
-    const int64_t tile_size = head_dim * kKvBlock;
-    const auto q = random.numbers(n_queries * head_dim);
-    std::vector<float> k(static_cast<size_t>(tile_size)), v(k);
-    std::vector<float> out(static_cast<size_t>(n_queries * head_dim));
-    std::vector<float> max(static_cast<size_t>(n_queries), -__builtin_inff());
-    std::vector<float> sum(static_cast<size_t>(n_queries));
-    const std::string shape = std::to_string(head_dim) + "x" + std::to_string(n_queries);
-    const std::string name = "attention:" + shape;
-    for (int tile = 0; tile < 2; ++tile) {
-        const auto k_half = random.halves(tile_size), v_half = random.halves(tile_size);
-        kernels.expand_tile({k_half.data(), v_half.data()}, head_dim, k.data(), v.data());
-        std::vector<TileQuery> queries;
-        for (int64_t n = 0; n < n_queries; ++n)
-            queries.push_back({q.data() + n * head_dim, tile == 0 ? n % 5 : 0,
-                               tile == 0 ? kKvBlock : 1 + 9 * n % 32,
-                               &max[size_t(n)], &sum[size_t(n)], out.data() + n * head_dim});
-        kernels.attend_tile(queries.data(), n_queries, k.data(), v.data(), head_dim, 0.7f);
+std::vector<uint8_t> kv_bytes(KvType type, int64_t head_dim, Random& random) {
+    const int64_t n = head_dim * kKvBlock, n_scales = kv_groups(head_dim) * kKvBlock;
+    std::vector<uint8_t> bytes;
+    if (type == KvType::kQ8_0)
+        for (int64_t i = 0; i < n; ++i) bytes.push_back(uint8_t(random.bits()));
+    for (const uint16_t half : random.halves(type == KvType::kQ8_0 ? n_scales : n)) {
+        bytes.push_back(uint8_t(half));
+        bytes.push_back(uint8_t(half >> 8));
     }
-    print("expand_tile:" + shape, k);
-    print(name + ":max", max);
-    print(name + ":sum", sum);
+    return bytes;
+}
+
+// Two tiles in turn, queries that see different numbers of keys; expanded first, or as cached.
+void print_attention(const Kernels& kernels, KvType type, int64_t head_dim, int64_t n_queries,
+                     bool is_expanded) {
+    Random random(uint32_t(head_dim + n_queries));
+    const auto q = random.numbers(n_queries * head_dim);
+    std::vector<float> k(static_cast<size_t>(head_dim * kKvBlock)), v(k);
+    std::vector<float> out(static_cast<size_t>(n_queries * head_dim)), max, sum;
+    const FloatTile floats{k.data(), v.data(), head_dim};
+    std::vector<TileQuery> queries;
     for (int64_t n = 0; n < n_queries; ++n)
-        kernels.finish_attention(out.data() + n * head_dim, sum[size_t(n)], head_dim);
-    print(name, out);
+        queries.push_back({q.data() + n * head_dim, out.data() + n * head_dim, n % 5,
+                           33 + 9 * n % 32, -__builtin_inff(), 0});
+    for (int64_t first = 0; first < 2 * kKvBlock; first += kKvBlock) {
+        const auto k_bytes = kv_bytes(type, head_dim, random);
+        const auto v_bytes = kv_bytes(type, head_dim, random);
+        const KvTile tile{type, k_bytes.data(), v_bytes.data()};
+        if (is_expanded) {
+            kernels.expand_tile(tile, floats);
+            kernels.attend_tile(queries.data(), n_queries, floats, first, 0.7f);
+        } else {
+            kernels.attend_kv_tile(queries.data(), n_queries, tile, floats, first, 0.7f);
+        }
+    }
+    const std::string name = std::string(type == KvType::kF16 ? "f16" : "q8_0") +
+                             (is_expanded ? ":expanded:" : ":cached:") + std::to_string(head_dim) +
+                             "x" + std::to_string(n_queries);
+    for (const TileQuery& query : queries) {
+        max.push_back(query.max);
+        sum.push_back(query.sum);
+        kernels.finish_attention(query.out, query.sum, head_dim);
+    }
+    if (is_expanded) {
+        print("expand_keys:" + name, k);
+        print("expand_values:" + name, v);
+    }
+    print("attention_max:" + name, max);
+    print("attention_sum:" + name, sum);
+    print("attention:" + name, out);
+}
+
+void print_attentions(const Kernels& kernels) {
+    for (const KvType type : {KvType::kF16, KvType::kQ8_0})
+        for (const int64_t head_dim : {64, 72, 128})
+            for (const int64_t n_queries : {1, 2, 5, 9})
+                for (const bool is_expanded : {false, true})
+                    print_attention(kernels, type, head_dim, n_queries, is_expanded);
+    auto x = Random(4).numbers(72);
+    x[40] = __builtin_inff();
+    std::vector<int8_t> q(x.size());
+    std::vector<uint16_t> scales(3);
+    kernels.quantize_kv(x.data(), int64_t(x.size()), q.data(), scales.data());
+    print("quantize_kv:q", q);
+    print("quantize_kv:scales", scales);
 }
 
 }  // namespace
@@ -262,8 +300,7 @@ int main(int argc, char** argv) {
         print_linears(chosen);
         print_quantized(chosen);
         print_elementwise(chosen);
-        for (const int64_t head_dim : {64, 72, 128})
-            for (const int64_t n_queries : {1, 2, 5}) print_attention(chosen, head_dim, n_queries);
+        print_attentions(chosen);
     } catch (const Error& error) {
         std::fprintf(stderr, "%s: %s\n", error.op().c_str(), error.what());
         return 3;
