@@ -68,6 +68,17 @@ class Hyperparameters:
         return tuple(float(f) for f in self.rope_theta**-exponents)
 
 
+def dense_decoder(p: Program, g: GgufFile, *, is_neox: bool) -> None:
+    """Attention and feed-forward blocks in turn; `is_neox` says how rotary pairs lie (ops.Rope)."""
+    h = Hyperparameters.from_gguf(g)
+    x = p.embed(p.weight(EMBEDDING, h.n_vocab, h.n_embd))  # (T, E)
+    for layer in range(h.n_layer):
+        x = attention_block(p, h, layer, x, is_neox=is_neox)
+        x = feed_forward_block(p, h, layer, x)
+        p.layer_outputs.append(x)
+    output_head(p, h, x)
+
+
 def attention_block(
     p: Program, h: Hyperparameters, layer: int, x: Activation, *, is_neox: bool
 ) -> Activation:

@@ -1,21 +1,7 @@
-"""Llama and its kin (SmolLM2, ...): pre-norm decoder, interleaved rotary pairs, SwiGLU."""
+"""Llama and its relatives (SmolLM2 among them): rotary pairs of neighbours."""
 
-from engine.gguf.reader import GgufFile
-from engine.models.blocks import (
-    EMBEDDING,
-    Hyperparameters,
-    attention_block,
-    feed_forward_block,
-    output_head,
-)
-from engine.program import Program
+from functools import partial
 
+from engine.models.blocks import dense_decoder
 
-def build(p: Program, g: GgufFile) -> None:
-    h = Hyperparameters.from_gguf(g)
-    x = p.embed(p.weight(EMBEDDING, h.n_vocab, h.n_embd))  # (T, E)
-    for layer in range(h.n_layer):
-        x = attention_block(p, h, layer, x, is_neox=False)
-        x = feed_forward_block(p, h, layer, x)
-        p.layer_outputs.append(x)
-    output_head(p, h, x)
+build = partial(dense_decoder, is_neox=False)
