@@ -36,7 +36,13 @@ from engine.request import (
 )
 from engine.sampling import Sampler
 from engine.session import ROOT, Session, StepCancelled, Verified
-from engine.speculation.costs import CostFile, StepCosts, guessed_costs, measured_costs
+from engine.speculation.costs import (
+    CostFile,
+    StepCosts,
+    guessed_costs,
+    keep_corrected,
+    measured_costs,
+)
 from engine.speculation.lookup import Lookup
 from engine.speculation.speculator import Speculation, Speculator
 from engine.tokenizer import Tokenizer
@@ -81,8 +87,11 @@ class Engine:
         self._cache = PrefixCache(self._pool, config.prefix_cache_bytes, loaded.block_bytes)
         self._pool.evict = self._cache.evict_one
         self._stats = EngineStats()
+        machine = f"{cpu_name()} {info.backend} {info.n_threads} {config.is_exact}"
+        self._cost_file = CostFile(Path(info.path), machine)
+        self._costs = self._step_costs(config)
         self._speculation = Speculation(
-            config.speculation, self._step_costs(config), loaded.drafter, config.tree_budget
+            config.speculation, self._costs, loaded.drafter, config.tree_budget
         )
         self._separators = sorted({*tokenizer.special_tokens.values(), *tokenizer.end_ids})
 
@@ -190,6 +199,7 @@ class Engine:
     def close(self) -> None:
         """Drops the cache; the memory goes with the object."""
         self._cache.clear()
+        keep_corrected(self._costs, self._cost_file)
 
     def _set_cancelled(self, is_cancelled: bool) -> None:
         self._model.set_cancelled(is_cancelled)
@@ -257,9 +267,8 @@ class Engine:
         def step(n_rows: int) -> None:
             session.verify([0] * n_rows, range(ROOT, n_rows - 1))
 
-        machine = f"{cpu_name()} {self.info.backend} {self.info.n_threads} {config.is_exact}"
         try:
-            return measured_costs(step, self.info.n_ctx, CostFile(Path(self.info.path), machine))
+            return measured_costs(step, self.info.n_ctx, self._cost_file)
         finally:
             session.release()
 

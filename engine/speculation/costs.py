@@ -4,8 +4,8 @@ corrected by every real step."""
 import hashlib
 from collections.abc import Callable, Mapping
 from itertools import pairwise
+from math import inf
 from pathlib import Path
-from statistics import median
 from time import perf_counter
 
 import msgspec
@@ -13,11 +13,14 @@ import platformdirs
 
 MOST_ROWS = 64
 ANCHOR_ROWS = (1, 2, 4, 8, 16, 32, 64)  # between them, costs are interpolated
-_MEASURING_S = 0.5  # as much as a first start may be delayed
-_MOST_RUNS = 5
+_MEASURING_S = 0.45  # as much as a first start may be delayed
+_LEAST_RUNS, _MOST_RUNS = 3, 5
 _KEPT_FROM_MS = 200.0  # what is measured faster than this is measured again rather than kept
+_CORRECTED_FROM_STEPS = 500
 _HASHED_BYTES = 2**16
-_OWN_SHARE, _COMMON_SHARE = 0.15, 0.05  # how far a real step moves its own anchors, and all
+# How far a real step moves all costs, and how much further its own: a machine that is busy or warm
+# is slower at everything, and only the proportions decide anything.
+_COMMON_SHARE, _OWN_SHARE = 0.2, 0.1
 _MOST_SURPRISE = 1.5  # a step may be interrupted: one alone proves little
 
 
@@ -25,26 +28,27 @@ class StepCosts:
     """Milliseconds of a step of 1..64 rows."""
 
     def __init__(self, anchors_ms: Mapping[int, float], *, is_guess: bool = False) -> None:
-        """`anchors_ms` has ANCHOR_ROWS from 1 on; what lies beyond the last is extrapolated.
+        """`anchors_ms` has ANCHOR_ROWS from 1 on; beyond them, costs go on in a line.
 
         Of a guess, only the proportions count: the first real step sets the scale."""
         known = [anchors_ms[rows] for rows in ANCHOR_ROWS if rows in anchors_ms]
         assert known and len(known) == len(anchors_ms), "costs are measured from few rows up"
-        for rows, following in list(pairwise(ANCHOR_ROWS))[len(known) - 1 :]:
-            known.append(known[-1] * following / rows)
+        for i in range(len(known), len(ANCHOR_ROWS)):
+            known.append(_extrapolated(known, i))
         # More rows never take less time; where they seem to, the clock was disturbed.
         for i in reversed(range(len(known) - 1)):
             known[i] = min(known[i], known[i + 1])
         self._anchors = known
         self._is_guess = is_guess
+        self.n_observed = 0
         self.by_rows = self._interpolate()
 
     def ms(self, n_rows: int) -> float:
         return self.by_rows[n_rows]
 
     def observe(self, n_rows: int, ms: float) -> None:
-        """A real step of `n_rows` took `ms`: believe it a little, and that all others changed
-        with it even less."""
+        """A real step of `n_rows` took `ms`: believe it a little."""
+        self.n_observed += 1
         surprise = ms / self.by_rows[n_rows]
         if self._is_guess:
             self._is_guess = False
@@ -72,6 +76,15 @@ class StepCosts:
         return table
 
 
+def _extrapolated(known: list[float], i: int) -> float:
+    """The cost of anchor i from those before it."""
+    rows, before = ANCHOR_ROWS[i], ANCHOR_ROWS[i - 1]
+    if len(known) == 1:
+        return known[0] * rows
+    slope = (known[-1] - known[-2]) / (before - ANCHOR_ROWS[i - 2])
+    return known[-1] + max(slope, 0.0) * (rows - before)
+
+
 def _nearness(i: int, rows: int, n_rows: int) -> float:
     """1 at anchor i, falling to 0 at its neighbours."""
     if n_rows == rows:
@@ -91,23 +104,23 @@ def guessed_costs() -> StepCosts:
 def measure(step: Callable[[int], None], most_rows: int) -> tuple[StepCosts, float]:
     """Times `step(n_rows)` within about half a second; also how many milliseconds that took.
 
-    Few rows are measured first, since a slow model leaves no time for many.
+    A slow model leaves no time for many rows, but costs grow nearly in a line. The least of a few
+    runs counts: whatever else the machine does can only add to it.
     """
     step(1)  # brings the weights into memory
     started = perf_counter()
-    runs: dict[int, list[float]] = {}
-    for _ in range(_MOST_RUNS):
+    best: dict[int, float] = {}
+    for n_runs in range(_MOST_RUNS):
         for n_rows in (n for n in ANCHOR_ROWS if n <= most_rows):
             before = perf_counter()
             step(n_rows)
             after = perf_counter()
-            runs.setdefault(n_rows, []).append((after - before) * 1000)
-            if after - started > _MEASURING_S:
+            best[n_rows] = min(best.get(n_rows, inf), (after - before) * 1000)
+            if after - started > _MEASURING_S * (n_runs + 1) / _LEAST_RUNS and len(best) > 1:
                 break
-        if perf_counter() - started > _MEASURING_S / 2:
+        if perf_counter() - started > _MEASURING_S * (_LEAST_RUNS - 1) / _LEAST_RUNS:
             break
-    costs = StepCosts({n_rows: median(ms) for n_rows, ms in runs.items()})
-    return costs, (perf_counter() - started) * 1000
+    return StepCosts(best), (perf_counter() - started) * 1000
 
 
 class CostFile:
@@ -128,6 +141,9 @@ class CostFile:
             return None
         return StepCosts(anchors)
 
+    def exists(self) -> bool:
+        return self._path.exists()
+
     def store(self, costs: StepCosts) -> None:
         """Keeps them; a folder that cannot be written costs a measurement each time, no more."""
         try:
@@ -147,6 +163,12 @@ def measured_costs(step: Callable[[int], None], most_rows: int, file: CostFile) 
         if took_ms >= _KEPT_FROM_MS:
             file.store(costs)
     return costs
+
+
+def keep_corrected(costs: StepCosts, file: CostFile) -> None:
+    """Replaces what was measured once by what many real steps made of it."""
+    if costs.n_observed >= _CORRECTED_FROM_STEPS and file.exists():
+        file.store(costs)
 
 
 def _fingerprint(model: Path, machine: str) -> str:

@@ -10,6 +10,7 @@ from engine.speculation.costs import (
     CostFile,
     StepCosts,
     guessed_costs,
+    keep_corrected,
     measure,
     measured_costs,
 )
@@ -28,9 +29,9 @@ def test_costs_lie_on_the_line_between_anchors() -> None:
     assert [costs.ms(n) for n in range(1, 65)] == pytest.approx([10.0 + n for n in range(1, 65)])
 
 
-def test_unmeasured_steps_are_supposed_to_cost_as_much_by_the_row() -> None:
-    costs = StepCosts({1: 5.0, 2: 6.0, 4: 8.0})
-    assert [costs.ms(n) for n in (4, 8, 16, 64)] == pytest.approx([8, 16, 32, 128])
+def test_unmeasured_steps_lie_on_the_line_through_the_last_ones() -> None:
+    costs = StepCosts({1: 5.0, 2: 6.0, 4: 9.0})
+    assert [costs.ms(n) for n in (4, 8, 16, 64)] == pytest.approx([9, 15, 27, 99])
 
 
 def test_more_rows_never_seem_cheaper() -> None:
@@ -51,7 +52,7 @@ def test_real_steps_move_the_costs_near_them_most() -> None:
 def test_one_interrupted_step_proves_little() -> None:
     costs = StepCosts(ANCHORS)
     costs.observe(8, 5000.0)
-    assert costs.ms(8) < 1.1 * 18.0
+    assert costs.ms(8) < 1.15 * 18.0
 
 
 def test_the_first_real_step_sets_the_scale_of_a_guess() -> None:
@@ -102,6 +103,19 @@ def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     (tmp_path / "costs").write_text("in the way")
     file(tmp_path).store(StepCosts(ANCHORS))
     assert file(tmp_path).load() is None
+
+
+@pytest.mark.parametrize(("n_steps", "is_kept"), [(499, False), (500, True)])
+def test_many_real_steps_replace_what_was_measured(
+    tmp_path: Path, n_steps: int, is_kept: bool
+) -> None:
+    file(tmp_path).store(costs := StepCosts(ANCHORS))
+    for _ in range(n_steps):
+        costs.observe(1, 22.0)
+    keep_corrected(costs, file(tmp_path))
+    kept = file(tmp_path).load()
+    assert kept is not None
+    assert (kept.ms(1) > 1.4 * 11.0) == is_kept
 
 
 def test_kept_costs_spare_the_measurement(tmp_path: Path) -> None:
