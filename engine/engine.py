@@ -44,7 +44,7 @@ from engine.speculation.costs import (
     measured_costs,
 )
 from engine.speculation.lookup import Lookup
-from engine.speculation.speculator import Speculation, Speculator
+from engine.speculation.speculator import LOOKUP_MODES, Speculation, Speculator
 from engine.tokenizer import Tokenizer
 
 OnProgress = Callable[[LoadProgress], None]
@@ -185,7 +185,9 @@ class Engine:
             stop=request.stop,
             deadline=None if request.deadline_ms is None else started + request.deadline_ms / 1000,
         )
-        speculator = self._speculation.begin(self._lookup(request, prompt, limits.max_tokens))
+        mode = self._speculation.mode_of(request.speculation)
+        lookup = self._lookup(request, prompt, limits.max_tokens) if mode in LOOKUP_MODES else None
+        speculator = self._speculation.begin(mode, lookup)
         generation = _Generation(prompt, sampler, limits, speculator, on_text)
         forget = cancel.on_cancel(lambda: self._set_cancelled(True))
         session = self.session()
@@ -244,12 +246,8 @@ class Engine:
         self._count(result)
         return result
 
-    def _lookup(
-        self, request: GenerateRequest, prompt: EncodedPrompt, max_tokens: int
-    ) -> Lookup | None:
-        """What the request may be drafted from without a model, unless that is switched off."""
-        if not self._speculation.has_lookup:
-            return None
+    def _lookup(self, request: GenerateRequest, prompt: EncodedPrompt, max_tokens: int) -> Lookup:
+        """What the request may be drafted from without a model."""
         return Lookup(
             prompt.ids,
             cursor=prompt.cursor,

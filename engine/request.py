@@ -38,7 +38,7 @@ class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     `references` are texts that the output is likely to repeat, such as the one it replaces, which
     comes first. They are drafted from and never shown to the model: they change the speed, not the
-    text.
+    text. `speculation` None is as the engine was configured; an engine with none stays so.
     """
 
     prompt: tuple[PromptPart, ...]
@@ -49,6 +49,7 @@ class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
     priority: int = 0
     deadline_ms: float | None = None
     references: tuple[str, ...] = ()
+    speculation: SpeculationMode | None = None
 
 
 class Timings(msgspec.Struct, kw_only=True):

@@ -1,7 +1,7 @@
 """How often drafts of a kind turned out right: running shares that forget slowly."""
 
 from collections.abc import Sequence
-from math import log
+from math import inf, log
 
 _MOST_RATE = 0.995  # nothing is certain: a path of any length has an end to its worth
 
@@ -42,10 +42,19 @@ class MatchRates:
         self._pool_of = [sum(start <= n for start in _POOL_STARTS) - 1 for n in range(longest + 1)]
         self._logs = [log(self._rates.rate(pool)) for pool in self._pool_of]
 
-    def log_probs(self, length: int, n_tokens: int) -> list[float]:
-        """Conditional log-probabilities of a run after a match: each token lengthens the match."""
+    def log_probs(self, length: int, n_tokens: int, least: float = -inf) -> list[float]:
+        """Conditional log-probabilities of a run after a match: each token lengthens the match.
+
+        There are at most `n_tokens`, the first of them and those that add up to at least `least`.
+        """
         logs = self._logs[min(length, len(self._logs) - 1) :][:n_tokens]
-        return logs + [self._logs[-1]] * (n_tokens - len(logs))
+        logs += [self._logs[-1]] * (n_tokens - len(logs))
+        total = 0.0
+        for i, log_prob in enumerate(logs):
+            total += log_prob
+            if total < least:
+                return logs[: max(i, 1)]
+        return logs
 
     def observe(self, length: int, n_right: int, *, is_cut_short: bool) -> None:
         """A run after a match of `length` was right for `n_right` tokens, then wrong, or

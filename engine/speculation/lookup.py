@@ -5,6 +5,7 @@ repeats. How sure it is comes from how often matches of such a length went on th
 """
 
 from collections.abc import Sequence
+from math import inf
 from typing import NamedTuple
 
 import numpy as np
@@ -22,18 +23,19 @@ _LEAST_COPY_TOKENS = 8  # a match as long as this is a copy to be followed acros
 class LookupRates:
     """What was learned about drafts of each kind, over all requests.
 
-    The guesses are what the engine's tests on source code began to converge to.
+    The guesses are the shares found in 250 files of Python, C and JavaScript, 200 tokens each.
     """
 
     def __init__(self) -> None:
-        #                    0    1     2    3    4    5-6  7-9  10-  15-  23-  32-
-        self.latest = MatchRates((0.05, 0.15, 0.32, 0.5, 0.6, 0.7, 0.78, 0.86, 0.91, 0.94, 0.96))
-        self.other = MatchRates((0.05, 0.08, 0.15, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2))
-        self.edit = MatchRates((0.35, 0.6, 0.7, 0.8, 0.83, 0.86, 0.9, 0.92, 0.94, 0.96, 0.97))
+        # By the length of the match: 0  1  2  3  4  5-6  7-9  10-14  15-22  23-31  32 and more.
+        self.latest = MatchRates((0.05, 0.34, 0.53, 0.6, 0.68, 0.71, 0.76, 0.8, 0.87, 0.91, 0.94))
+        self.other = MatchRates((0.05, 0.12, 0.13, 0.18, 0.15, 0.15, 0.12, 0.1, 0.15, 0.2, 0.2))
+        self.edit = MatchRates((0.25, 0.52, 0.72, 0.78, 0.82, 0.84, 0.82, 0.84, 0.88, 0.92, 0.95))
 
 
 class _Proposal(NamedTuple):
     tokens: list[int]
+    log_probs: list[float]
     length: int
     rates: MatchRates
 
@@ -76,8 +78,9 @@ class Lookup:
         self._proposals = []
         self._corpus.append(tokens)
 
-    def propose(self, n_tokens: int) -> list[ChainDraft]:
-        """Runs of at most `n_tokens` that may follow the last committed token."""
+    def propose(self, n_tokens: int, least_log_prob: float = -inf) -> list[ChainDraft]:
+        """Runs of at most `n_tokens` that may follow the last committed token, as far as all of a
+        run is at least so likely."""
         matches = self._corpus.matches()
         place = self._pointer.follow()
         if (
@@ -89,18 +92,21 @@ class Lookup:
             place = self._pointer.follow()
         found: list[_Proposal] = []
         if place is not None:
-            run = self._pointer.run(place.start, n_tokens)
-            found.append(_Proposal(run, place.n_agreed, self._rates.edit))
+            log_probs = self._rates.edit.log_probs(place.n_agreed, n_tokens, least_log_prob)
+            run = self._pointer.run(place.start, len(log_probs))
+            found.append(_Proposal(run, log_probs, place.n_agreed, self._rates.edit))
         for (length, start), rates in zip(
             _latest_and_other(self._corpus, matches),
             (self._rates.latest, self._rates.other),
             strict=False,
         ):
-            found.append(_Proposal(self._corpus.run(start, n_tokens), length, rates))
+            log_probs = rates.log_probs(length, n_tokens, least_log_prob)
+            run = self._corpus.run(start, len(log_probs))
+            found.append(_Proposal(run, log_probs, length, rates))
         self._proposals = [proposal for proposal in found if proposal.tokens]
         return [
-            ChainDraft(tuple(tokens), tuple(rates.log_probs(length, len(tokens))), SOURCE)
-            for tokens, length, rates in self._proposals
+            ChainDraft(tuple(tokens), tuple(log_probs[: len(tokens)]), SOURCE)
+            for tokens, log_probs, _, _ in self._proposals
         ]
 
 

@@ -6,6 +6,7 @@ Plain decoding is a speculator without sources.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf, log
 from time import perf_counter
 
 from engine.config import MOST_TREE_NODES, SpeculationMode
@@ -18,6 +19,9 @@ from engine.speculation.costs import StepCosts
 from engine.speculation.draft import BlockDraft, Drafter, DraftTree
 from engine.speculation.lookup import Lookup, LookupRates
 from engine.speculation.tree import BLOCK_SOURCE, build_tree
+
+LOOKUP_MODES = ("auto", "lookup")
+_LEAST_LOG_PROB = log(0.02)  # a row costs more than this of a step, and would never be chosen
 
 
 @dataclass
@@ -123,7 +127,8 @@ class Speculator:
             self._block = None
 
     def _grow(self, session: Session, root: DraftTree, n_most: int, max_depth: int) -> DraftTree:
-        chains = [] if self._lookup is None else self._lookup.propose(max_depth)
+        least = -inf if self._tree_budget else _LEAST_LOG_PROB
+        chains = [] if self._lookup is None else self._lookup.propose(max_depth, least)
         budget = min(self._tree_budget or n_most, n_most)
         tree = root
         if chains:
@@ -171,30 +176,33 @@ class Speculation:
         drafter: Drafter | None = None,
         tree_budget: int | None = None,
     ) -> None:
-        """Raises RequestError if `mode` needs a drafter and there is none."""
-        if mode == "dflash" and drafter is None:
-            raise RequestError(
-                "speculation 'dflash' needs a drafter and none is known for this model, expected "
-                "one named by --drafter, or speculation 'auto'"
-            )
+        """`mode` is that of requests which name none. Raises RequestError if it needs a drafter and
+        there is none."""
         self._mode: SpeculationMode = mode
-        self._drafter = drafter if mode in ("auto", "dflash") else None
+        self._drafter = None if mode == "off" else drafter
         self._tree_budget = tree_budget
         self._controller = Controller(costs, self._drafter.block_rows if self._drafter else 0)
         self._calibration = BlockCalibration()
         self.lookup_rates = LookupRates()
+        self.mode_of(None)
 
-    @property
-    def has_lookup(self) -> bool:
-        return self._mode in ("auto", "lookup")
+    def mode_of(self, requested: SpeculationMode | None) -> SpeculationMode:
+        """Who drafts for a request: nobody at all if the model was loaded that way."""
+        mode = requested if requested is not None and self._mode != "off" else self._mode
+        if mode == "dflash" and self._drafter is None:
+            raise RequestError(
+                "speculation 'dflash' needs a drafter and none is known for this model, expected "
+                "one named by --drafter, or speculation 'auto'"
+            )
+        return mode
 
-    def begin(self, lookup: Lookup | None) -> Speculator:
-        """The speculator of one request."""
+    def begin(self, mode: SpeculationMode, lookup: Lookup | None) -> Speculator:
+        """The speculator of one request; `lookup` is for LOOKUP_MODES only."""
         return Speculator(
             self._controller,
             self._calibration,
-            mode=self._mode,
+            mode=mode,
             lookup=lookup,
-            drafter=self._drafter,
+            drafter=self._drafter if mode in ("auto", "dflash") else None,
             tree_budget=self._tree_budget,
         )

@@ -98,7 +98,7 @@ def run(
         DecodeLimits(max_tokens=max_tokens, stop=stop, deadline=deadline),
         HealingConstraint(vocabulary, healed),  # type: ignore[arg-type]
         record,
-        Speculation("off", guessed_costs()).begin(None),
+        Speculation("off", guessed_costs()).begin("off", None),
     )
     return decoded, pieces
 
@@ -251,7 +251,7 @@ def draw(seed: int, budget: int | None, n_ranks: int) -> tuple[int, ...]:
         DecodeLimits(max_tokens=N_DRAWN),
         HealingConstraint(NoEnd(), b""),  # type: ignore[arg-type]
         None,
-        Speculation(mode, guessed_costs(), drafter, budget).begin(None),
+        Speculation(mode, guessed_costs(), drafter, budget).begin(mode, None),
     )
     assert session.tokens[2:] == decoded.tokens[:-1]
     return tuple(decoded.tokens)

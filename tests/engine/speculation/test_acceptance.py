@@ -45,3 +45,13 @@ def test_only_what_was_judged_is_learned(length: int) -> None:
     wrong = MatchRates(GUESSES)
     wrong.observe(length, 0, is_cut_short=False)
     assert wrong.log_probs(length, 1)[0] < before[0]
+
+
+def test_a_run_ends_where_it_becomes_too_unlikely() -> None:
+    rates = MatchRates(GUESSES)
+    every = rates.log_probs(1, 60)
+    for least in (-0.5, -2.0, -5.0):
+        some = rates.log_probs(1, 60, least)
+        assert some == every[: len(some)]
+        assert len(some) == 1 or sum(some) >= least
+        assert sum(every[: len(some) + 1]) < least

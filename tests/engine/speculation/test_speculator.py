@@ -207,6 +207,19 @@ def test_a_drafter_must_be_there_when_asked_for(model: Path) -> None:
         load(model, "dflash")
 
 
+def test_a_request_may_choose_who_drafts(model: Path, plain: Engine) -> None:
+    engine = load(model, "auto")
+    for mode in ("off", "lookup", "auto"):
+        result = generate(engine, "x = 1\n" * 9, SamplingConfig(), speculation=mode)
+        assert result.speculation.mode == mode
+        assert bool(result.speculation.by_source) == (mode != "off")
+        off = generate(plain, "x = 1\n" * 9, SamplingConfig(), speculation=mode)
+        assert off.speculation.mode == "off"
+        same(result, off)
+    with pytest.raises(RequestError, match="--drafter"):
+        generate(engine, TEXT, SamplingConfig(), speculation="dflash")
+
+
 def test_plain_decoding_drafts_nothing(plain: Engine) -> None:
     report = generate(plain, "x = 1\n" * 9, SamplingConfig()).speculation
     assert (report.mode, report.acceptance_length, report.by_source) == ("off", 1.0, {})
