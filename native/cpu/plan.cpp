@@ -39,6 +39,8 @@ Plan::Plan(std::shared_ptr<ThreadPool> pool, const char* isa, int64_t max_rows,
     require(memory_ != nullptr, "plan", "could not allocate " + number(arena_bytes_) + " bytes");
     arena_ = reinterpret_cast<uint8_t*>(aligned(reinterpret_cast<intptr_t>(memory_.get())));
     argmax_.resize(size_t(max_out_rows));
+    step_.depth.resize(size_t(max_rows));
+    step_.path.resize(size_t(max_rows * max_rows));
 }
 
 Plan::~Plan() = default;
@@ -333,22 +335,21 @@ void Plan::concat(BufferId out, const std::vector<BufferId>& parts) {
 // ---- stepping ----
 
 void Plan::check_inputs(const StepInputs& in) const {
-    require(in.n_rows > 0 && in.n_rows <= max_rows_, "step",
-            number(in.n_rows) + " rows, expected 1.." + number(max_rows_));
-    require(in.n_out_rows >= 0 && in.n_out_rows <= max_out_rows_, "step",
-            number(in.n_out_rows) + " out rows, expected 0.." + number(max_out_rows_));
+    require(in.n_rows > 0 && in.n_rows <= max_rows_, "step", in.n_rows, " rows, expected 1..",
+            max_rows_);
+    require(in.n_out_rows >= 0 && in.n_out_rows <= max_out_rows_, "step", in.n_out_rows,
+            " out rows, expected 0..", max_out_rows_);
     require(in.n_past >= 0, "step", "n_past must not be negative");
     for (int64_t t = 0; t < in.n_rows; ++t) {
-        require(in.tokens[t] >= 0 && (n_vocab_ == 0 || in.tokens[t] < n_vocab_), "step",
-                "token " + number(in.tokens[t]) + " is not in 0.." + number(n_vocab_ - 1));
-        require(
-            in.parents[t] >= -1 && in.parents[t] < t, "step",
-            "parent " + number(in.parents[t]) + " of row " + number(t) + " does not precede it");
+        require(in.tokens[t] >= 0 && (n_vocab_ == 0 || in.tokens[t] < n_vocab_), "step", "token ",
+                in.tokens[t], " is not in 0..", n_vocab_ - 1);
+        require(in.parents[t] >= -1 && in.parents[t] < t, "step", "parent ", in.parents[t],
+                " of row ", t, " does not precede it");
         require(in.positions[t] >= 0, "step", "positions must not be negative");
     }
     for (int64_t r = 0; r < in.n_out_rows; ++r)
-        require(in.out_rows[r] >= 0 && in.out_rows[r] < in.n_rows, "step",
-                "out row " + number(in.out_rows[r]) + " is not a row of this step");
+        require(in.out_rows[r] >= 0 && in.out_rows[r] < in.n_rows, "step", "out row ",
+                in.out_rows[r], " is not a row of this step");
     bool has_kv = false;
     for (const Buffer& b : buffers_) {
         if (b.kind != Buffer::Kind::kKvLayer) continue;
@@ -357,25 +358,22 @@ void Plan::check_inputs(const StepInputs& in) const {
                 "step", "the KV cache does not have this model's shape");
     }
     if (!has_kv) return;
-    require(
-        (in.n_past + in.n_rows + kKvBlock - 1) / kKvBlock <= in.n_blocks, "step",
-        number(in.n_blocks) + " blocks do not hold " + number(in.n_past + in.n_rows) + " tokens");
+    require((in.n_past + in.n_rows + kKvBlock - 1) / kKvBlock <= in.n_blocks, "step", in.n_blocks,
+            " blocks do not hold ", in.n_past + in.n_rows, " tokens");
     for (int64_t b = 0; b < in.n_blocks; ++b)
-        require(in.blocks[b] >= 0 && in.blocks[b] < in.kv->n_blocks(), "step",
-                "block " + number(in.blocks[b]) + " is not in the KV cache");
+        require(in.blocks[b] >= 0 && in.blocks[b] < in.kv->n_blocks(), "step", "block ",
+                in.blocks[b], " is not in the KV cache");
 }
 
 void Plan::prepare(const StepInputs& in) {
     const int64_t n = in.n_rows;
     step_.in = in;
     step_.is_chain = true;
-    step_.depth.resize(size_t(n));
     for (int64_t t = 0; t < n; ++t) {
         step_.is_chain &= in.parents[t] == t - 1;
         step_.depth[size_t(t)] = in.parents[t] < 0 ? 0 : step_.depth[size_t(in.parents[t])] + 1;
     }
     if (!step_.is_chain) {
-        step_.path.resize(size_t(n * n));
         for (int64_t t = 0; t < n; ++t) {
             const int64_t depth = step_.depth[size_t(t)];
             if (in.parents[t] >= 0)

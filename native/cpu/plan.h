@@ -34,8 +34,8 @@ struct StepInputs {
 struct Step {
     StepInputs in;
     bool is_chain;  // every row continues the one before it
-    std::vector<int32_t>
-        path;  // (T, T) for trees: path[i * T + d] is the row at depth d above row i
+    // For trees, (T, T): path[i * T + d] is the row at depth d above row i.
+    std::vector<int32_t> path;
     std::vector<int32_t> depth;  // (T) rows above row i within the step
 
     // Number of keys up to and including row i's own, and the slot of the j-th of them.

@@ -18,6 +18,17 @@ FORBIDDEN = {
 }
 
 
+# What runs in every step works in memory that exists since the plan was built.
+STEP_FILES = [
+    *ROOT.glob("native/cpu/kernels/*.h"),
+    *(ROOT / "native/cpu" / name for name in ("ops.cpp", "attention.cpp")),
+]
+ALLOCATES = re.compile(
+    r"std::(vector|string|to_string|function|deque|map|unique_ptr|shared_ptr)\b"
+    r"|\b(resize|push_back|emplace_back|assign|reserve|malloc|calloc|new|make_\w+)\b"
+)
+
+
 def without_comments(text: str) -> str:
     return re.sub(r"//[^\n]*", "", text)
 
@@ -27,6 +38,20 @@ def without_comments(text: str) -> str:
 def test_native_code_keeps_the_rules(path: Path, pattern: str) -> None:
     found = re.search(pattern, without_comments(path.read_text("utf-8")))
     assert not found, f"{path.name}: '{found.group()}' {FORBIDDEN[pattern]}"
+
+
+@pytest.mark.parametrize("path", STEP_FILES, ids=lambda p: p.name)
+def test_a_step_allocates_nothing(path: Path) -> None:
+    found = ALLOCATES.search(without_comments(path.read_text("utf-8")))
+    assert not found, f"{path.name}: '{found.group()}' allocates"
+
+
+def test_neither_checking_nor_preparing_a_step_allocates() -> None:
+    plan = without_comments((ROOT / "native/cpu/plan.cpp").read_text("utf-8"))
+    stepping = plan[plan.index("void Plan::check_inputs") :]
+    found = ALLOCATES.search(stepping)
+    assert not found, f"plan.cpp: '{found.group()}' allocates"
+    assert "number(" not in stepping, "a text is made for a check that holds"
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if p.suffix == ".h"], ids=lambda p: p.name)
