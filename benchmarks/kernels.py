@@ -33,7 +33,7 @@ from benchmarks.kernel_floors import (
 )
 from engine.backends.cpu import isa_name
 from engine.machine import cpu_name
-from engine.memory import usable_cores
+from engine.topology import read_topology
 from lsp_server.cli_bench_machine import OtherUse, read_bytes_per_s
 
 LEAST_RUN_S = 0.01  # a run repeats its step until it is this long
@@ -217,7 +217,8 @@ def show_misses(found: list[Miss]) -> None:
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", default="", metavar="TEXT", help="cases whose name contains it")
-    parser.add_argument("--threads", type=int, default=usable_cores(), metavar="N")
+    n_threads = read_topology().default_threads(0)
+    parser.add_argument("--threads", type=int, default=n_threads, metavar="N")
     parser.add_argument("--runs", type=int, default=7, metavar="N", help="default: 7")
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
     floors = parser.add_mutually_exclusive_group()

@@ -16,8 +16,9 @@ KvCacheType: TypeAlias = Literal["f16", "q8_0"]
 class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How to load a model. Unknown keys are errors.
 
-    `model` is a catalogue name or a path to a GGUF file. `n_threads` None means one per usable
-    core, which is also the most that are used. `n_ctx` None means the smaller of the model's own
+    `model` is a catalogue name or a path to a GGUF file. `n_threads` None means one per
+    physical core of a memory node that has room for the model; more than there are logical
+    processors to use are not used. `n_ctx` None means the smaller of the model's own
     limit and 8192 tokens. `is_exact` computes with f32 activations instead of 8-bit ones: many
     times slower, for comparing with other engines.
 

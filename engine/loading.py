@@ -15,6 +15,7 @@ from engine.ops import Weight
 from engine.program import Program
 from engine.speculation.dflash import DFlashDrafter
 from engine.speculation.drafter_file import DrafterFile, open_drafter
+from engine.topology import read_topology
 from engine.weights import Tensor, Weights
 
 # Rows per prefill step: enough to pay for unpacking the weights, few enough to stay in the cache.
@@ -63,7 +64,7 @@ def load_model(file: GgufFile, config: EngineConfig) -> LoadedModel:
     n_blocks = -(-n_ctx // KV_BLOCK_TOKENS) + 2 + config.prefix_cache_bytes // block_bytes
     used_tensors = [tensors.tensors[weight.name] for weight in used]
     planned_bytes = _plan_memory(used_tensors, n_blocks * block_bytes)
-    n_threads = _choose_threads(config)
+    n_threads = _choose_threads(config, planned_bytes)
     loaded = {weight.name: tensors.tensors[weight.name].load() for weight in used}
     model = CpuModel(
         program,
@@ -187,9 +188,11 @@ def _unique(used: Iterable[Weight]) -> list[Weight]:
     return list({weight.name: weight for weight in used}.values())
 
 
-def _choose_threads(config: EngineConfig) -> int:
-    """More threads than cores would spend the time waiting for each other."""
-    return min(config.n_threads or memory.usable_cores(), memory.usable_cores())
+def _choose_threads(config: EngineConfig, model_bytes: int) -> int:
+    topology = read_topology()
+    if config.n_threads is None:
+        return topology.default_threads(model_bytes)
+    return min(config.n_threads, topology.most_threads)
 
 
 def _choose_ctx(config: EngineConfig, file: GgufFile) -> int:

@@ -1,6 +1,5 @@
 """How much memory there is, and the plan that is checked before anything is allocated."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,17 +40,6 @@ def available_bytes() -> int | None:
     candidates = [_meminfo_available(), _cgroup_available()]
     known = [n for n in candidates if n is not None]
     return min(known) if known else None
-
-
-def usable_cores() -> int:
-    """Cores this process may run on: its affinity, within its container's CPU quota."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    n_cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    quota = _read("/sys/fs/cgroup/cpu.max")
-    if quota is not None and not quota.startswith("max"):
-        share, period = (int(part) for part in quota.split())
-        n_cores = min(n_cores, max(share // period, 1))
-    return n_cores
 
 
 def _meminfo_available() -> int | None:

@@ -29,10 +29,6 @@ class Topology:
     quota: float | None
 
     @property
-    def has_smt(self) -> bool:
-        return any(len(core) > 1 for core in self.cores)
-
-    @property
     def most_threads(self) -> int:
         """More than these would spend the time waiting for each other."""
         return self._within_quota(len(self.cpus))

@@ -1,7 +1,6 @@
 """`flash-lsp doctor`: what was found on this machine, what it means, and what to do about it."""
 
 import argparse
-import os
 import shutil
 from pathlib import Path
 from time import monotonic
@@ -18,6 +17,7 @@ from engine.engine import Engine
 from engine.errors import EngineError
 from engine.machine import cpu_name
 from engine.request import GenerateRequest, PromptPart
+from engine.topology import Topology, read_topology
 from lsp_server.cli_models import describe
 from lsp_server.cli_options import Commands
 
@@ -56,6 +56,7 @@ def examine(models_dir: Path | None) -> dict[str, Any]:
         problems.append(
             {"what": "no model is here", "do": "run: flash-lsp models fetch, or flash-lsp demo"}
         )
+    default_bytes = int(models[0]["bytes"])
     directory = models_dir or catalogue.models_dir()
     existing = next(p for p in (directory, *directory.parents) if p.exists())
     disk_free = shutil.disk_usage(existing).free
@@ -69,8 +70,7 @@ def examine(models_dir: Path | None) -> dict[str, Any]:
     return {
         "cpu": {
             "name": cpu_name(),
-            "cores": os.cpu_count(),
-            "usable_cores": memory.usable_cores(),
+            **describe_topology(read_topology(), default_bytes),
             "instruction_set": instruction_set(),
         },
         "gpus": [],
@@ -84,6 +84,43 @@ def examine(models_dir: Path | None) -> dict[str, Any]:
         "recommended_model": recommend(speed, free, models),
         "problems": problems,
     }
+
+
+def describe_topology(topology: Topology, model_bytes: int) -> dict[str, Any]:
+    """What may be computed on, and the threads that a model of `model_bytes` gets by default."""
+    return {
+        "logical_processors": len(topology.cpus),
+        "cores": len(topology.cores),
+        "threads_per_core": max(len(core) for core in topology.cores),
+        "nodes": [
+            {
+                "number": node.number,
+                "logical_processors": len(node.cpus),
+                "available_bytes": node.available_bytes,
+            }
+            for node in topology.nodes
+        ],
+        "quota": topology.quota,
+        "default_threads": topology.default_threads(model_bytes),
+    }
+
+
+def processor_rows(cpu: dict[str, Any]) -> list[tuple[str, str]]:
+    """The table's rows about processors."""
+    cores = "1 core" if cpu["cores"] == 1 else f"{cpu['cores']} cores"
+    if cpu["threads_per_core"] > 1:
+        cores += f" with up to {cpu['threads_per_core']} hyper-threads each"
+    if cpu["quota"] is not None:
+        cores += f", of which this container gets {cpu['quota']:g}"
+    rows = [("processor", cpu["name"]), ("usable", cores)]
+    if len(cpu["nodes"]) > 1:
+        nodes = [
+            f"node {node['number']}: {node['logical_processors']} logical processors, "
+            f"{node['available_bytes'] / 2**30:.0f} GiB"
+            for node in cpu["nodes"]
+        ]
+        rows.append(("memory nodes", "\n".join(nodes)))
+    return [*rows, ("threads", f"{cpu['default_threads']} by default")]
 
 
 def measure_speed(models_dir: Path | None) -> tuple[float | None, dict[str, str] | None]:
@@ -134,7 +171,8 @@ def show(found: dict[str, Any]) -> None:
     free = where["available_bytes"]
     speed = found["speed"]["default_model_tokens_per_s"]
     table = Table(show_header=False)
-    table.add_row("processor", f"{cpu['name']}, {cpu['usable_cores']} of {cpu['cores']} cores")
+    for name, value in processor_rows(cpu):
+        table.add_row(name, value)
     table.add_row("kernels", cpu["instruction_set"])
     table.add_row("memory", "unknown" if free is None else f"{free / 2**30:.1f} GiB available")
     table.add_row(

@@ -58,7 +58,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--model", default=DEFAULT_MODEL, help="known name or GGUF file (default: %(default)s)"
     )
     group.add_argument("--models-dir", metavar="DIR", help="where downloaded models lie")
-    group.add_argument("--threads", type=positive, metavar="N", help="default: all usable cores")
+    group.add_argument(
+        "--threads", type=positive, metavar="N", help="default: one per physical core"
+    )
     group.add_argument("--context", type=positive, metavar="N", help="context size in tokens")
     group.add_argument(
         "--kv-type",

@@ -47,7 +47,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     ] = None
     threads: Annotated[
         Annotated[int, Meta(ge=1, le=1024)] | None,
-        Meta(description="Threads the model computes with; null means one per usable core."),
+        Meta(description="Threads the model computes with; null means one per physical core."),
     ] = None
     context_tokens: Annotated[
         Annotated[int, Meta(ge=256, le=2**20)] | None,
