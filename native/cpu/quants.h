@@ -1,7 +1,8 @@
 // Weight types as they lie in a GGUF file: block layouts, sizes and a portable dequantizer.
 //
 // Block layouts follow the GGUF format (ggml's quantization types). Adding a type: a block struct,
-// a row in `traits`, a case in `dequantize_row`, and an unpacker in kernels/unpack.h.
+// a row in `traits`, a case in `dequantize_row`, and unpackers in kernels/linear_unpack.h and
+// kernels/linear_portable.h.
 #pragma once
 
 #include <cstddef>

@@ -7,7 +7,8 @@ namespace native::cpu::KERNEL_ISA {
 
 using IntLanes = __m512i;
 using FloatLanes = __m512;
-constexpr int kLanes = 16;  // weight rows computed together, one 32-bit lane each
+constexpr int kLanes = 16;    // weight rows of a group, one 32-bit lane each
+constexpr int kMostSets = 2;  // groups computed together: 16 of 32 registers hold their weights
 
 inline IntLanes zero_lanes() {
     return _mm512_setzero_si512();
@@ -37,13 +38,16 @@ inline IntLanes shift_left16(IntLanes a, int n_bits) {
 inline IntLanes shift_right_signed16(IntLanes a, int n_bits) {
     return _mm512_srai_epi16(a, unsigned(n_bits));
 }
+inline IntLanes shift_left32(IntLanes a, int n_bits) {
+    return _mm512_slli_epi32(a, unsigned(n_bits));
+}
 inline IntLanes shuffle_bytes(IntLanes a, IntLanes pick) {
     return _mm512_shuffle_epi8(a, pick);
 }
 
-// `value` in every byte of which a bit of `mask` (one bit per byte) is set.
-inline IntLanes where_set(IntLanes bits, IntLanes mask, IntLanes value) {
-    return _mm512_maskz_mov_epi8(_mm512_test_epi8_mask(bits, mask), value);
+// Adds `value` to every byte of `a` of which a bit of `mask` (one bit per byte) is set in `bits`.
+inline IntLanes add_where_set(IntLanes a, IntLanes bits, IntLanes mask, int value) {
+    return _mm512_mask_add_epi8(a, _mm512_test_epi8_mask(bits, mask), a, splat8(value));
 }
 
 inline IntLanes add32(IntLanes a, IntLanes b) {
@@ -52,8 +56,9 @@ inline IntLanes add32(IntLanes a, IntLanes b) {
 inline IntLanes sub32(IntLanes a, IntLanes b) {
     return _mm512_sub_epi32(a, b);
 }
-inline IntLanes multiply_add_pairs16(IntLanes a, IntLanes b) {
-    return _mm512_madd_epi16(a, b);
+// total + the sum of the two products of 16-bit pairs.
+inline IntLanes add_pair_products(IntLanes total, IntLanes a, IntLanes b) {
+    return _mm512_dpwssd_epi32(total, a, b);
 }
 
 inline FloatLanes to_float(IntLanes a) {
@@ -71,10 +76,23 @@ inline FloatLanes load_lanes(const float* p) {
 inline void store_lanes(float* p, FloatLanes v) {
     _mm512_store_ps(p, v);
 }
+inline IntLanes load_lanes(const int32_t* p) {
+    return _mm512_load_si512(p);
+}
+inline void store_lanes(int32_t* p, IntLanes v) {
+    _mm512_store_si512(p, v);
+}
+// The f16 in the lower (upper) half of every lane.
+inline FloatLanes low_halves(IntLanes a) {
+    return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(a));
+}
+inline FloatLanes high_halves(IntLanes a) {
+    return low_halves(_mm512_srli_epi32(a, 16));
+}
 
 // The same four 32-bit values in every 128-bit part.
 inline IntLanes repeat128(int a, int b, int c, int d) {
-    return _mm512_broadcast_i32x4(_mm_setr_epi32(a, b, c, d));
+    return _mm512_setr_epi32(a, b, c, d, a, b, c, d, a, b, c, d, a, b, c, d);
 }
 
 // 16 bytes of rows i, i+4, i+8 and i+12: at(row) points to them.
@@ -87,6 +105,22 @@ inline IntLanes load_rows(int i, At&& at) {
     v = _mm512_inserti32x4(v, load(i + 4), 1);
     v = _mm512_inserti32x4(v, load(i + 8), 2);
     return _mm512_inserti32x4(v, load(i + 12), 3);
+}
+
+// 32 bytes of rows i and i+4.
+template <class At>
+inline IntLanes load_wide_rows(int i, At&& at) {
+    const auto load = [&](int r) {
+        return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(at(r)));
+    };
+    return _mm512_inserti64x4(_mm512_castsi256_si512(load(i)), load(i + 4), 1);
+}
+// Even (odd) 128-bit parts of a, then those of b.
+inline IntLanes even_parts(IntLanes a, IntLanes b) {
+    return _mm512_shuffle_i32x4(a, b, 0x88);
+}
+inline IntLanes odd_parts(IntLanes a, IntLanes b) {
+    return _mm512_shuffle_i32x4(a, b, 0xdd);
 }
 
 // Within 128-bit parts, as the instructions of the same name.
@@ -103,59 +137,48 @@ inline IntLanes unpack_high64(IntLanes a, IntLanes b) {
     return _mm512_unpackhi_epi64(a, b);
 }
 
-// One value per row. Built in registers: a wide load of narrow stores would stall.
-template <class At>
-inline IntLanes gather32(At&& at) {
-    return _mm512_setr_epi32(at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7), at(8), at(9),
-                             at(10), at(11), at(12), at(13), at(14), at(15));
-}
-template <class At>
-inline FloatLanes gather_halves(At&& at) {
-    return _mm512_cvtph_ps(_mm256_setr_epi16(at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7),
-                                             at(8), at(9), at(10), at(11), at(12), at(13), at(14),
-                                             at(15)));
-}
-
 inline IntLanes broadcast_group(const void* p) {
     int32_t group;
     std::memcpy(&group, p, sizeof group);
     return _mm512_set1_epi32(group);
 }
 
-// Sum over kGroups groups of w (unsigned) * x (signed). Two chains hide the instruction's latency.
-template <int kGroups, int kSums>
-inline IntLanes dot_groups(const IntLanes* w, const int8_t* x) {
-    IntLanes even = zero_lanes(), odd = zero_lanes();
-    for (int g = 0; g < kGroups; g += 2) {
-        even = _mm512_dpbusd_epi32(even, w[g], broadcast_group(x + 4 * g));
-        odd = _mm512_dpbusd_epi32(odd, w[g + 1], broadcast_group(x + 4 * (g + 1)));
+// total[i] += kCount groups of w[i], from `first` on (unsigned) * x (signed).
+template <int kSums, int kCount, int kSets>
+inline void add_dot(const IntLanes (&w)[kSets][8], int first, const int8_t* x,
+                    IntLanes (&total)[kSets]) {
+    IntLanes odd[kSets];
+    for (int i = 0; i < kSets; ++i) odd[i] = zero_lanes();
+    for (int g = 0; g < kCount; g += 2) {
+        const IntLanes group = broadcast_group(x + 4 * g), next = broadcast_group(x + 4 * g + 4);
+        for (int i = 0; i < kSets; ++i) {
+            total[i] = _mm512_dpbusd_epi32(total[i], w[i][first + g], group);
+            odd[i] = _mm512_dpbusd_epi32(odd[i], w[i][first + g + 1], next);
+        }
     }
-    return add32(even, odd);
+    for (int i = 0; i < kSets; ++i) total[i] = add32(total[i], odd[i]);
 }
 
-// Sum over a super-block of scale * w * x; a scale is an i32, one per four groups.
+// The same, times a scale: an i32.
 using ScaleLanes = IntLanes;
 inline ScaleLanes scale_of_pairs(IntLanes pairs) {
     return _mm512_srai_epi32(pairs, 16);
 }
 
-template <int kSums>
-inline IntLanes dot_scaled(const IntLanes* w, const ScaleLanes* scale, const int8_t* x) {
-    constexpr int kGroups = kSums < 4 ? 4 : kSums;  // groups that share a scale
-    IntLanes total = zero_lanes();
-    for (int g = 0; g < 64; g += kGroups)
-        total = add32(
-            total, _mm512_mullo_epi32(dot_groups<kGroups, kSums>(w + g, x + 4 * g), scale[g / 4]));
-    return total;
+template <int kSums, int kCount, int kSets>
+inline void add_scaled_dot(const IntLanes (&w)[kSets][8], int first, const int8_t* x,
+                           const ScaleLanes (&scale)[kSets], IntLanes (&total)[kSets]) {
+    IntLanes dots[kSets];
+    for (int i = 0; i < kSets; ++i) dots[i] = zero_lanes();
+    add_dot<kSums, kCount>(w, first, x, dots);
+    for (int i = 0; i < kSets; ++i)
+        total[i] = add32(total[i], _mm512_mullo_epi32(dots[i], scale[i]));
 }
 
-// Q8_0 weights are signed: they are moved up by 128 and the activations' sum is taken off again.
+// Signed weights are moved up by 128 and the activations' sum is taken off again.
 constexpr int kSignedOffset = 128;
 inline IntLanes as_operand(IntLanes signed_weights) {
     return _mm512_xor_si512(signed_weights, splat8(128));
-}
-inline IntLanes dot_signed(const IntLanes* w, const int8_t* x) {
-    return dot_groups<8, 8>(w, x);
 }
 
 }  // namespace native::cpu::KERNEL_ISA

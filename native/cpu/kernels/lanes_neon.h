@@ -8,7 +8,8 @@ namespace native::cpu::KERNEL_ISA {
 
 using IntLanes = int32x4_t;
 using FloatLanes = float32x4_t;
-constexpr int kLanes = 4;  // weight rows computed together, one 32-bit lane each
+constexpr int kLanes = 4;     // weight rows of a group, one 32-bit lane each
+constexpr int kMostSets = 2;  // groups computed together: 16 of 32 registers hold their weights
 
 // The same register, seen as narrower lanes.
 inline uint8x16_t as_bytes(IntLanes a) {
@@ -46,13 +47,18 @@ inline IntLanes shift_left16(IntLanes a, int n_bits) {
 inline IntLanes shift_right_signed16(IntLanes a, int n_bits) {
     return vreinterpretq_s32_s16(as_pairs(a) >> vdupq_n_s16(int16_t(n_bits)));
 }
+inline IntLanes shift_left32(IntLanes a, int n_bits) {
+    return vshlq_s32(a, vdupq_n_s32(n_bits));
+}
 inline IntLanes shuffle_bytes(IntLanes a, IntLanes pick) {
     return vreinterpretq_s32_u8(vqtbl1q_u8(as_bytes(a), as_bytes(pick)));
 }
 
-// `value` in every byte of which a bit of `mask` (one bit per byte) is set.
-inline IntLanes where_set(IntLanes bits, IntLanes mask, IntLanes value) {
-    return vandq_s32(vreinterpretq_s32_u8(vtstq_u8(as_bytes(bits), as_bytes(mask))), value);
+// Adds `value` to every byte of `a` of which a bit of `mask` (one bit per byte) is set in `bits`.
+inline IntLanes add_where_set(IntLanes a, IntLanes bits, IntLanes mask, int value) {
+    const uint8x16_t is_set = vtstq_u8(as_bytes(bits), as_bytes(mask));
+    const uint8x16_t added = vandq_u8(is_set, vdupq_n_u8(uint8_t(value)));
+    return vreinterpretq_s32_u8(vaddq_u8(as_bytes(a), added));
 }
 
 inline IntLanes add32(IntLanes a, IntLanes b) {
@@ -61,9 +67,11 @@ inline IntLanes add32(IntLanes a, IntLanes b) {
 inline IntLanes sub32(IntLanes a, IntLanes b) {
     return vsubq_s32(a, b);
 }
-inline IntLanes multiply_add_pairs16(IntLanes a, IntLanes b) {
+// total + the sum of the two products of 16-bit pairs.
+inline IntLanes add_pair_products(IntLanes total, IntLanes a, IntLanes b) {
     const int16x8_t x = as_pairs(a), y = as_pairs(b);
-    return vpaddq_s32(vmull_s16(vget_low_s16(x), vget_low_s16(y)), vmull_high_s16(x, y));
+    return vaddq_s32(total,
+                     vpaddq_s32(vmull_s16(vget_low_s16(x), vget_low_s16(y)), vmull_high_s16(x, y)));
 }
 
 inline FloatLanes to_float(IntLanes a) {
@@ -80,6 +88,19 @@ inline FloatLanes load_lanes(const float* p) {
 }
 inline void store_lanes(float* p, FloatLanes v) {
     vst1q_f32(p, v);
+}
+inline IntLanes load_lanes(const int32_t* p) {
+    return vld1q_s32(p);
+}
+inline void store_lanes(int32_t* p, IntLanes v) {
+    vst1q_s32(p, v);
+}
+// The f16 in the lower (upper) half of every lane.
+inline FloatLanes low_halves(IntLanes a) {
+    return vcvt_f32_f16(vreinterpret_f16_s16(vmovn_s32(a)));
+}
+inline FloatLanes high_halves(IntLanes a) {
+    return vcvt_f32_f16(vreinterpret_f16_s16(vshrn_n_s32(a, 16)));
 }
 
 // Four 32-bit values.
@@ -107,60 +128,47 @@ inline IntLanes unpack_high64(IntLanes a, IntLanes b) {
     return vreinterpretq_s32_s64(vzip2q_s64(vreinterpretq_s64_s32(a), vreinterpretq_s64_s32(b)));
 }
 
-// One value per row.
-template <class At>
-inline IntLanes gather32(At&& at) {
-    return IntLanes{at(0), at(1), at(2), at(3)};
-}
-template <class At>
-inline FloatLanes gather_halves(At&& at) {
-    return vcvt_f32_f16(vreinterpret_f16_s16(int16x4_t{at(0), at(1), at(2), at(3)}));
-}
-
 inline IntLanes broadcast_group(const void* p) {
     int32_t group;
     std::memcpy(&group, p, sizeof group);
     return vdupq_n_s32(group);
 }
 
-// Sum over kGroups groups (a multiple of four) of w * x, both signed. One load serves four groups,
-// and two chains hide the instruction's latency.
-template <int kGroups, int kSums>
-inline IntLanes dot_groups(const IntLanes* w, const int8_t* x) {
-    const auto weights = [&](int g) { return vreinterpretq_s8_s32(w[g]); };
-    IntLanes even = zero_lanes(), odd = zero_lanes();
-    for (int g = 0; g < kGroups; g += 4) {
+// total[i] += kCount groups of w[i], from `first` on, * x, both signed. One load serves four
+// groups.
+template <int kSums, int kCount, int kSets>
+inline void add_dot(const IntLanes (&w)[kSets][8], int first, const int8_t* x,
+                    IntLanes (&total)[kSets]) {
+    for (int g = 0; g < kCount; g += 4) {
         const int8x16_t groups = vld1q_s8(x + 4 * g);
-        even = vdotq_laneq_s32(even, weights(g), groups, 0);
-        odd = vdotq_laneq_s32(odd, weights(g + 1), groups, 1);
-        even = vdotq_laneq_s32(even, weights(g + 2), groups, 2);
-        odd = vdotq_laneq_s32(odd, weights(g + 3), groups, 3);
+        for (int i = 0; i < kSets; ++i) {
+            const auto weights = [&](int j) { return vreinterpretq_s8_s32(w[i][first + g + j]); };
+            total[i] = vdotq_laneq_s32(total[i], weights(0), groups, 0);
+            total[i] = vdotq_laneq_s32(total[i], weights(1), groups, 1);
+            total[i] = vdotq_laneq_s32(total[i], weights(2), groups, 2);
+            total[i] = vdotq_laneq_s32(total[i], weights(3), groups, 3);
+        }
     }
-    return add32(even, odd);
 }
 
-// Sum over a super-block of scale * w * x; a scale is an i32, one per four groups.
+// The same, times a scale: an i32.
 using ScaleLanes = IntLanes;
 inline ScaleLanes scale_of_pairs(IntLanes pairs) {
     return vshrq_n_s32(pairs, 16);
 }
 
-template <int kSums>
-inline IntLanes dot_scaled(const IntLanes* w, const ScaleLanes* scale, const int8_t* x) {
-    constexpr int kGroups = kSums < 4 ? 4 : kSums;  // groups that share a scale
-    IntLanes total = zero_lanes();
-    for (int g = 0; g < 64; g += kGroups)
-        total = vmlaq_s32(total, dot_groups<kGroups, kSums>(w + g, x + 4 * g), scale[g / 4]);
-    return total;
+template <int kSums, int kCount, int kSets>
+inline void add_scaled_dot(const IntLanes (&w)[kSets][8], int first, const int8_t* x,
+                           const ScaleLanes (&scale)[kSets], IntLanes (&total)[kSets]) {
+    IntLanes dots[kSets];
+    for (int i = 0; i < kSets; ++i) dots[i] = zero_lanes();
+    add_dot<kSums, kCount>(w, first, x, dots);
+    for (int i = 0; i < kSets; ++i) total[i] = vmlaq_s32(total[i], dots[i], scale[i]);
 }
 
-// Q8_0 weights are signed, as every operand here.
 constexpr int kSignedOffset = 0;
 inline IntLanes as_operand(IntLanes signed_weights) {
     return signed_weights;
-}
-inline IntLanes dot_signed(const IntLanes* w, const int8_t* x) {
-    return dot_groups<8, 8>(w, x);
 }
 
 }  // namespace native::cpu::KERNEL_ISA
