@@ -8,22 +8,24 @@ import platform
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from statistics import median
 from time import perf_counter
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 from rich.console import Console
 from rich.table import Table
 
 from engine.engine import Engine
 from engine.gguf.reader import GgufFile
 from engine.machine import cpu_name
+from lsp_server.cli_bench_decode import DecodeBench, add_decode_options
 from lsp_server.cli_bench_machine import OtherUse, read_bytes_per_s
 from lsp_server.cli_bench_peer import LlamaCpp, PeerError, find_python
+from lsp_server.cli_bench_rows import Measurement, row, take_turns
+from lsp_server.cli_bench_tables import is_speculation, show_speculation
 from lsp_server.cli_bench_verify import (
     CONTEXT_TOKENS,
     VERIFY_ROWS,
@@ -35,28 +37,9 @@ from lsp_server.cli_bench_verify import (
 )
 from lsp_server.cli_options import Commands, add_model_options, engine_config, positive
 
-BASELINE = "llama.cpp"
 DECODE_PROMPT_TOKENS, DECODE_TOKENS = 256, 64
 PREFILL_TOKENS = (512, 2048)
 BUSY_SHARE = 0.05  # above it, the report warns that others were using the machine
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """Something to time. `ours` and `peer` each run once and return milliseconds."""
-
-    name: str
-    n_tokens: int
-    ours: Callable[[], float]
-    peer: Callable[[], float] | None
-
-
-@dataclass
-class Speeds:
-    """Tokens per second of every run, by turns."""
-
-    ours: list[float] = field(default_factory=list[float])
-    peer: list[float] = field(default_factory=list[float])
 
 
 def add_parser(commands: Commands) -> None:
@@ -65,7 +48,7 @@ def add_parser(commands: Commands) -> None:
         help="measure speed next to llama.cpp",
         description="Tokens per second of the engine and of llama.cpp, taking turns.",
     )
-    parser.add_argument("what", choices=("decode", "prefill", "verify", "all"))
+    parser.add_argument("what", choices=("decode", "edit", "prefill", "verify", "all"))
     parser.add_argument("--runs", type=positive, default=5, metavar="N", help="default: 5")
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
     parser.add_argument(
@@ -73,8 +56,9 @@ def add_parser(commands: Commands) -> None:
         metavar="PYTHON",
         help="an interpreter that has llama_cpp (default: this one, if it does)",
     )
+    add_decode_options(parser)
     add_model_options(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, speculation=None)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -93,26 +77,30 @@ def run(args: argparse.Namespace) -> int:
 
 def _bench(args: argparse.Namespace, open_things: ExitStack) -> dict[str, Any]:
     peer_python = find_python(args.llama_cpp_python)
-    engine = Engine.load(engine_config(args))
+    config = replace(engine_config(args), speculation="off")
+    engine = Engine.load(config)
     open_things.callback(engine.close)
     info = engine.info
+    decoding = DecodeBench(args, config, engine)
     peer = None
     if peer_python is not None:
-        peer = open_things.enter_context(
-            LlamaCpp(peer_python, info.path, info.n_threads, min(info.n_ctx, _most_tokens()))
-        )
+        n_ctx = min(info.n_ctx, max(_most_tokens(), decoding.most_tokens))
+        peer = open_things.enter_context(LlamaCpp(peer_python, info.path, info.n_threads, n_ctx))
     bandwidth = read_bytes_per_s(info.n_threads)
-    others = OtherUse([] if peer is None else [peer.pid])
+    children = [] if peer is None else [peer.pid]
+    others = OtherUse(children)
     status = open_things.enter_context(Console(stderr=True).status("warming up"))
     rows: list[dict[str, Any]] = []
     for measurement in _measurements(args.what, engine, peer):
         (speeds,) = take_turns([measurement], args.runs, status.update)
-        rows.append(row(measurement, speeds, info.name))
+        rows.append(row(measurement.name, info.name, speeds))
     if args.what in ("verify", "all"):
         if info.n_ctx >= CONTEXT_TOKENS + max(VERIFY_ROWS):
             rows += _verify_rows(engine, peer, args.runs, status.update)
         status.update("python share of a decode step")
         rows.append(python_share_row(engine, args.runs))
+    rows += decoding.rows(peer, children, open_things, status.update)
+    versions = [*([] if peer is None else [peer.version]), *decoding.peer_versions]
     return {
         "machine": {
             "cpu": cpu_name(),
@@ -122,9 +110,10 @@ def _bench(args: argparse.Namespace, open_things: ExitStack) -> dict[str, Any]:
             "read_gb_per_s": bandwidth / 1e9,
             "weight_gb_per_token": _bytes_per_token(Path(info.path), info.weight_bytes) / 1e9,
             "busy_share_of_others": others.share(),
-            "baseline_version": None if peer is None else peer.version,
+            "baseline_version": ", ".join(versions) or None,
         },
         "rows": rows,
+        "remarks": decoding.remarks,
     }
 
 
@@ -178,27 +167,8 @@ def _verify_rows(
     finally:
         session.release()
     return with_costs(
-        [row(m, s, engine.info.name) for m, s in zip(measurements, speeds, strict=True)]
+        [row(m.name, engine.info.name, s) for m, s in zip(measurements, speeds, strict=True)]
     )
-
-
-def take_turns(
-    measurements: list[Measurement], n_runs: int, say: Callable[[str], None]
-) -> list[Speeds]:
-    """One uncounted round for warming up, then rounds of ours, theirs of every measurement."""
-    all_speeds = [Speeds() for _ in measurements]
-    for run_idx in range(-1, n_runs):
-        turn = "warming up" if run_idx < 0 else f"run {run_idx + 1} of {n_runs}"
-        for measurement, speeds in zip(measurements, all_speeds, strict=True):
-            say(f"{measurement.name}: {turn}")
-            ours_ms = measurement.ours()
-            peer_ms = None if measurement.peer is None else measurement.peer()
-            if run_idx < 0:
-                continue
-            speeds.ours.append(measurement.n_tokens * 1000 / ours_ms)
-            if peer_ms is not None:
-                speeds.peer.append(measurement.n_tokens * 1000 / peer_ms)
-    return all_speeds
 
 
 def prefill_ms(engine: Engine, ids: list[int]) -> float:
@@ -225,35 +195,27 @@ def decode_ms(engine: Engine, ids: list[int], n_tokens: int) -> float:
         session.release()
 
 
-def row(measurement: Measurement, speeds: Speeds, model: str) -> dict[str, Any]:
-    """One row of the JSON that programs may rely on (DESIGN.md 4); keys are only ever added."""
-    value = median(speeds.ours)
-    baseline = median(speeds.peer) if speeds.peer else None
-    return {
-        "name": measurement.name,
-        "model": model,
-        "mode": "plain",
-        "value": value,
-        "unit": "tok/s",
-        "baseline": None if baseline is None else BASELINE,
-        "baseline_value": baseline,
-        "ratio": None if baseline is None else value / baseline,
-        "min": min(speeds.ours),
-        "max": max(speeds.ours),
-        "baseline_min": min(speeds.peer, default=None),
-        "baseline_max": max(speeds.peer, default=None),
-        "runs": len(speeds.ours),
-    }
-
-
 def show(report: dict[str, Any]) -> None:
-    """The report as a table, and what a reader must know to trust it."""
+    """The report as tables, and what a reader must know to trust it."""
     machine, rows = report["machine"], report["rows"]
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    model = Path(rows[0]["model"]).name
-    console.print(
-        f"{model} · {machine['threads']} threads · {machine['backend']} · {machine['cpu']}"
-    )
+    if rows:
+        model = Path(rows[0]["model"]).name
+        console.print(
+            f"{model} · {machine['threads']} threads · {machine['backend']} · {machine['cpu']}"
+        )
+    _show_speeds(console, [entry for entry in rows if not is_speculation(entry)])
+    show_costs(console, rows)
+    show_speculation(console, rows)
+    if rows:
+        console.print(f"Medians of {rows[0]['runs']} runs taken by turns; (least - most).")
+    for line in [*_remarks(machine, rows), *report["remarks"]]:
+        console.print(line)
+
+
+def _show_speeds(console: Console, rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        return
     table = Table("", "flash-lsp tok/s", "llama.cpp tok/s", "ratio")
     for entry in rows:
         ours = "-"
@@ -267,10 +229,6 @@ def show(report: dict[str, Any]) -> None:
             ratio = f"{entry['ratio']:.2f}"
         table.add_row(entry["name"], ours, peer, ratio)
     console.print(table)
-    show_costs(console, rows)
-    console.print(f"Medians of {rows[0]['runs']} runs taken by turns; (least - most).")
-    for line in _remarks(machine, rows):
-        console.print(line)
 
 
 def _remarks(machine: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:

@@ -30,6 +30,7 @@ class OtherUse:
     """
 
     def __init__(self, children: list[int]) -> None:
+        """Processes started later are added to the caller's own list."""
         self._children = children
         self._start_s = time.monotonic()
         self._start_use = self._others_s()

@@ -11,8 +11,8 @@ from rich.console import Console
 from engine.config import EngineConfig
 from engine.engine import Engine
 from lsp_server import cli_bench
-from lsp_server.cli_bench import Measurement, Speeds, row
 from lsp_server.cli_bench_peer import LlamaCpp
+from lsp_server.cli_bench_rows import Speeds, row
 from lsp_server.cli_bench_verify import (
     VERIFY_ROWS,
     VerifySteps,
@@ -31,7 +31,7 @@ def rows_of(ours_ms: list[float], peer_ms: list[float] | None) -> list[dict[str,
     for i, n_rows in enumerate(VERIFY_ROWS):
         peer = [] if peer_ms is None else [n_rows * 1000 / peer_ms[i]]
         speeds = Speeds([n_rows * 1000 / ours_ms[i]], peer)
-        found.append(row(Measurement(f"verify {n_rows}", n_rows, float, None), speeds, "m"))
+        found.append(row(f"verify {n_rows}", "m", speeds))
     return with_costs(found)
 
 
@@ -77,7 +77,7 @@ def test_the_python_share_is_a_share_and_survives_json(engine: Engine) -> None:
 def test_the_command_measures_every_number_of_rows(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def find_no_python(_: str | None) -> None:
+    def find_no_python(*_: str | None) -> None:
         return None
 
     monkeypatch.setattr(cli_bench, "find_python", find_no_python)
