@@ -1,5 +1,6 @@
 """Floors of the kernel workbench: speeds once measured, and when a run falls below them."""
 
+import re
 from pathlib import Path
 from statistics import median
 
@@ -45,9 +46,14 @@ class Floor(msgspec.Struct):
 
 
 class Floors(msgspec.Struct):
-    """A committed floor file: one machine, all cases."""
+    """A committed floor file: one machine, all cases.
+
+    `busy_share_of_others` says how busy others kept the machine when the floors were taken; None
+    where it is unknown.
+    """
 
     machine: Machine
+    busy_share_of_others: float | None
     cases: dict[str, Floor]
 
 
@@ -78,14 +84,23 @@ def summarize(
     )
 
 
-def floors_of(machine: Machine, results: list[Result]) -> Floors:
+def floors_of(
+    machine: Machine, results: list[Result], busy_share_of_others: float | None = None
+) -> Floors:
     cases = {
         result.name: Floor(
             us=round(result.median_us, 3), noise=round(max(result.noise, LEAST_NOISE), 3)
         )
         for result in results
     }
-    return Floors(machine, cases)
+    busy = busy_share_of_others
+    return Floors(machine, None if busy is None else round(busy, 3), cases)
+
+
+def path_of(folder: Path, machine: Machine) -> Path:
+    """Where that machine's floors are kept."""
+    name = "-".join(re.findall(r"[a-z0-9]+", machine.cpu.lower()))
+    return folder / f"{name}-{machine.isa}-{machine.threads}.json"
 
 
 def write(path: Path, floors: Floors) -> None:

@@ -1,6 +1,7 @@
 """The kernel workbench: how fast each operation is at real shapes, next to what the machine can do.
 
-    python -m benchmarks.kernels [--only TEXT] [--check FILE | --write FILE] [--json]
+    python -m benchmarks.kernels [--isa NAME] [--threads 1,2] [--only TEXT]
+                                 [--check [FOLDER] | --write [FOLDER]] [--json]
 
 The roofline is measured on the spot: see `measure_peaks`. A share is the time that the machine's
 limits allow over the time taken, so 100 % means that nothing can be gained.
@@ -27,11 +28,13 @@ from benchmarks.kernel_floors import (
     Result,
     floors_of,
     misses,
+    path_of,
     read,
     summarize,
     write,
 )
 from engine.backends.cpu import isa_name
+from engine.errors import NativeError
 from engine.machine import cpu_name
 from engine.topology import read_topology
 from lsp_server.cli_bench_machine import OtherUse, read_bytes_per_s
@@ -54,6 +57,9 @@ print(1024**3 / best)
 # Products of many rows with weights that stay in cache.
 _INT8_PROBES = (Shape("Q8_0", 512, 512), Shape("Q4_0", 512, 512), Shape("Q4_K", 512, 512))
 _INT8_PROBE_BYTES = 2**20
+
+
+FLOORS = Path(__file__).parent / "floors"
 
 
 class Peaks(msgspec.Struct):
@@ -81,7 +87,7 @@ class Report(msgspec.Struct):
     results: list[Result]
 
 
-def measure_peaks(n_threads: int) -> Peaks:
+def measure_peaks(machine: Machine) -> Peaks:
     """Memory: NumPy's best pass over 256 MiB. float: BLAS's float32 product, with its threads
     limited to as many. int8: our own kernels with weights that stay in cache and 128 rows.
 
@@ -89,6 +95,7 @@ def measure_peaks(n_threads: int) -> Peaks:
     of it say which shapes lag behind, not what the silicon could do.
     """
     names = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
+    n_threads = machine.threads
     threads = {name: str(n_threads) for name in names}
     probe = subprocess.run(
         [sys.executable, "-c", _BLAS_PROBE],
@@ -99,20 +106,20 @@ def measure_peaks(n_threads: int) -> Peaks:
     int8 = 0.0
     for shape in _INT8_PROBES:
         case = linear_case(shape, 128)
-        times_us = time_case(case, n_threads, 3, _INT8_PROBE_BYTES)
+        times_us = time_case(case, machine, 3, _INT8_PROBE_BYTES)
         int8 = max(int8, case.n_macs / min(times_us) * 1e6)
     return Peaks(read_bytes_per_s(n_threads), int8, float(probe.stdout))
 
 
 def time_case(
     case: Case,
-    n_threads: int,
+    machine: Machine,
     n_runs: int,
     least_bytes: float,
     clock: Callable[[], float] = perf_counter,
 ) -> list[float]:
     """Microseconds per operation of every run, after one that does not count."""
-    steps = CaseSteps(case, n_threads, least_bytes)
+    steps = CaseSteps(case, machine.threads, least_bytes, machine.isa)
     steps.run()
     start_s = clock()
     steps.run()
@@ -128,7 +135,7 @@ def time_case(
 
 def measure(
     cases: Iterable[Case],
-    n_threads: int,
+    machine: Machine,
     n_runs: int,
     least_bytes: int,
     say: Callable[[str], object] = lambda _: None,
@@ -136,18 +143,17 @@ def measure(
     """Time every case, with the machine's peaks taken before and after."""
     others = OtherUse([])
     say("measuring the machine's peaks")
-    before = measure_peaks(n_threads)
+    before = measure_peaks(machine)
     timed: list[tuple[Case, list[float]]] = []
     for case in cases:
         say(case.name)
-        timed.append((case, time_case(case, n_threads, n_runs, least_bytes)))
+        timed.append((case, time_case(case, machine, n_runs, least_bytes)))
     say("measuring the machine's peaks again")
-    peaks = _highest(before, measure_peaks(n_threads), timed)
+    peaks = _highest(before, measure_peaks(machine), timed)
     results = [
         summarize(case.name, times_us, case.n_bytes, case.n_macs, peaks.roofline_us(case))
         for case, times_us in timed
     ]
-    machine = Machine(cpu_name(), isa_name(), n_threads)
     return Report(machine, peaks, least_bytes, others.share(), results)
 
 
@@ -217,37 +223,71 @@ def show_misses(found: list[Miss]) -> None:
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", default="", metavar="TEXT", help="cases whose name contains it")
-    n_threads = read_topology().default_threads(0)
-    parser.add_argument("--threads", type=int, default=n_threads, metavar="N")
+    parser.add_argument(
+        "--isa", default="", metavar="NAME", help="avx512, avx2, neon or portable; default: best"
+    )
+    parser.add_argument(
+        "--threads",
+        type=thread_counts,
+        default=[read_topology().default_threads(0)],
+        metavar="N[,N]",
+        help="one report for each; default: one per physical core",
+    )
     parser.add_argument("--runs", type=int, default=7, metavar="N", help="default: 7")
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
     floors = parser.add_mutually_exclusive_group()
-    floors.add_argument("--check", type=Path, metavar="FILE", help="fail below these floors")
-    floors.add_argument("--write", type=Path, metavar="FILE", help="make these the floors")
+    kept = {"type": Path, "nargs": "?", "const": FLOORS, "metavar": "FOLDER"}
+    floors.add_argument("--check", help="fail below the floors kept there", **kept)
+    floors.add_argument("--write", help="make these the floors kept there", **kept)
     return parser.parse_args(arguments)
 
 
+def thread_counts(text: str) -> list[int]:
+    counts = [int(count) for count in text.split(",")]
+    if min(counts) < 1:
+        raise ValueError(text)
+    return counts
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """0, or 1 if a case is below its floor, or 2 if the floors do not apply."""
+    """0, or 1 if a case is below its floor, or 2 if there are no floors or no such kernels."""
     args = parse(arguments)
-    cases = [case for case in all_cases() if args.only in case.name]
-    with Console(stderr=True).status("") as status:
-        report = measure(cases, args.threads, args.runs, CACHES * cache_bytes(), status.update)
-    if args.json:
-        print(msgspec.json.encode(report).decode())
-    else:
-        show(report)
-    if args.write:
-        write(args.write, floors_of(report.machine, report.results))
-    if args.check:
-        try:
-            found = misses(read(args.check), report.machine, report.results)
-        except FloorError as error:
-            print(f"kernels: {error}", file=sys.stderr)
-            return 2
-        show_misses(found)
-        return 1 if found else 0
-    return 0
+    try:
+        machines = [Machine(cpu_name(), isa_name(args.isa), n) for n in args.threads]
+        cases = [case for case in all_cases() if args.only in case.name]
+        with Console(stderr=True).status("") as status:
+            reports = [
+                measure(cases, machine, args.runs, CACHES * cache_bytes(), status.update)
+                for machine in machines
+            ]
+        if args.json:
+            print(msgspec.json.encode(reports).decode())
+        else:
+            for report in reports:
+                show(report)
+        if args.write:
+            for report in reports:
+                keep(args.write, report)
+        return max(check(args.check, report) for report in reports) if args.check else 0
+    except (FloorError, NativeError) as error:
+        print(f"kernels: {error}", file=sys.stderr)
+        return 2
+
+
+def keep(folder: Path, report: Report) -> None:
+    """Makes the report's cases the floors, beside those of cases it does not have."""
+    path = path_of(folder, report.machine)
+    floors = floors_of(report.machine, report.results, report.busy_share_of_others)
+    if path.exists():
+        floors.cases = {**read(path).cases, **floors.cases}
+    write(path, floors)
+
+
+def check(folder: Path, report: Report) -> int:
+    """1 if a case is below its floor, else 0. Raises FloorError."""
+    found = misses(read(path_of(folder, report.machine)), report.machine, report.results)
+    show_misses(found)
+    return 1 if found else 0
 
 
 if __name__ == "__main__":

@@ -13,13 +13,16 @@ from benchmarks.kernel_floors import (
     Result,
     floors_of,
     misses,
+    path_of,
     read,
     summarize,
     write,
 )
 from benchmarks.kernels import Peaks, main, time_case
+from engine.machine import cpu_name
 
 MACHINE = Machine("a cpu", "avx2", 2)
+HERE = Machine("this cpu", "portable", 1)
 PEAKS = Peaks(read_bytes_per_s=10e9, int8_macs_per_s=100e9, float_macs_per_s=50e9)
 TINY = linear_case(Shape("Q8_0", 64, 32), 2)
 
@@ -28,7 +31,7 @@ def result(name: str, *times_us: float) -> Result:
     return summarize(name, list(times_us), n_bytes=1000, n_macs=8000, roofline_us=1)
 
 
-def known_peaks(_: int) -> Peaks:
+def known_peaks(_: Machine) -> Peaks:
     return PEAKS
 
 
@@ -64,13 +67,13 @@ def test_the_roofline_is_whichever_limit_is_met_first() -> None:
 
 
 def test_a_peak_is_never_below_what_a_case_reached(monkeypatch: pytest.MonkeyPatch) -> None:
-    def slow_peaks(_: int) -> Peaks:
+    def slow_peaks(_: Machine) -> Peaks:
         return Peaks(read_bytes_per_s=1, int8_macs_per_s=1, float_macs_per_s=1)
 
     monkeypatch.setattr(kernels, "measure_peaks", slow_peaks)
     monkeypatch.setattr(kernels, "LEAST_RUN_S", 1e-4)
     one_row = linear_case(Shape("F32", 64, 32), 1)
-    report = kernels.measure([TINY, one_row], 1, 3, 0)
+    report = kernels.measure([TINY, one_row], HERE, 3, 0)
     in_int8, in_float = report.results
     assert report.peaks.int8_macs_per_s == pytest.approx(in_int8.gmac_per_s * 1e9)
     assert report.peaks.float_macs_per_s == pytest.approx(in_float.gmac_per_s * 1e9)
@@ -91,10 +94,10 @@ def test_weights_rotate_through_more_than_the_cache() -> None:
 
 
 def test_a_time_is_that_of_one_copy_and_the_first_run_does_not_count() -> None:
-    times_us = time_case(TINY, 1, 5, 0, clock=ticking(2.0))  # each run takes "two seconds"
+    times_us = time_case(TINY, HERE, 5, 0, clock=ticking(2.0))  # each run takes "two seconds"
     assert times_us == [2e6] * 5
     twice = 2 * TINY.n_bytes
-    assert time_case(TINY, 1, 1, twice, clock=ticking(2.0)) == [1e6]
+    assert time_case(TINY, HERE, 1, twice, clock=ticking(2.0)) == [1e6]
 
 
 def test_a_run_fails_only_below_its_floor_minus_the_noise() -> None:
@@ -112,7 +115,8 @@ def test_a_run_fails_only_below_its_floor_minus_the_noise() -> None:
 
 
 def test_floors_survive_their_file(tmp_path: Path) -> None:
-    floors = floors_of(MACHINE, [result("x", 1, 2, 3)])
+    floors = floors_of(MACHINE, [result("x", 1, 2, 3)], busy_share_of_others=0.123456)
+    assert floors.busy_share_of_others == 0.123
     write(tmp_path / "new" / "floors.json", floors)
     assert read(tmp_path / "new" / "floors.json") == floors
 
@@ -122,7 +126,9 @@ def test_the_committed_floors_name_only_cases_that_exist() -> None:
     paths = sorted((Path(kernels.__file__).parent / "floors").glob("*.json"))
     assert paths
     for path in paths:
-        assert set(read(path).cases) <= names, path
+        floors = read(path)
+        assert set(floors.cases) <= names, path
+        assert path == path_of(path.parent, floors.machine)
 
 
 def test_floors_that_do_not_apply_are_refused(tmp_path: Path) -> None:
@@ -135,9 +141,9 @@ def test_floors_that_do_not_apply_are_refused(tmp_path: Path) -> None:
         read(tmp_path / "missing.json")
 
 
-def test_the_command_measures_writes_floors_and_meets_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def tiny_cases(monkeypatch: pytest.MonkeyPatch) -> list[Case]:
+    """The workbench with a few small cases, a small cache and no waiting."""
     tiny: list[Case] = [
         TINY,
         attention_case(2, 1, 16, 1, 64),
@@ -147,21 +153,53 @@ def test_the_command_measures_writes_floors_and_meets_them(
     monkeypatch.setattr(kernels, "cache_bytes", lambda: 1024)
     monkeypatch.setattr(kernels, "measure_peaks", known_peaks)
     monkeypatch.setattr(kernels, "LEAST_RUN_S", 1e-4)
-    path = tmp_path / "floors.json"
-    assert main(["--threads", "1", "--runs", "2", "--json", "--write", str(path)]) == 0
-    report = json.loads(capsys.readouterr().out)
-    assert [entry["name"] for entry in report["results"]] == [case.name for case in tiny]
-    for entry in report["results"]:
-        assert 0 < entry["min_us"] <= entry["median_us"] <= entry["max_us"]
+    return tiny
 
-    floors = read(path)
-    for floor in floors.cases.values():
-        floor.us = 1e9
-    write(path, floors)
-    assert main(["--threads", "1", "--runs", "1", "--check", str(path)]) == 0
+
+def test_the_command_measures_writes_floors_and_meets_them(
+    tiny_cases: list[Case], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shared = ["--isa", "portable", "--runs", "2"]
+    assert main([*shared, "--threads", "1,2", "--json", "--write", str(tmp_path)]) == 0
+    reports = json.loads(capsys.readouterr().out)
+    assert [report["machine"]["threads"] for report in reports] == [1, 2]
+    for report in reports:
+        assert report["machine"]["isa"] == "portable"
+        assert [entry["name"] for entry in report["results"]] == [case.name for case in tiny_cases]
+        for entry in report["results"]:
+            assert 0 < entry["min_us"] <= entry["median_us"] <= entry["max_us"]
+
+    one, two = (path_of(tmp_path, Machine(cpu_name(), "portable", n)) for n in (1, 2))
+    for path in (one, two):
+        floors = read(path)
+        for floor in floors.cases.values():
+            floor.us = 1e9
+        write(path, floors)
+    assert main([*shared, "--threads", "1,2", "--check", str(tmp_path)]) == 0
     assert "of roofline" in capsys.readouterr().out
+    floors = read(two)
     floors.cases[TINY.name].us = 1e-9
-    write(path, floors)
-    assert main(["--threads", "1", "--runs", "1", "--check", str(path)]) == 1
+    write(two, floors)
+    assert main([*shared, "--threads", "1", "--check", str(tmp_path)]) == 0
+    assert main([*shared, "--threads", "1,2", "--check", str(tmp_path)]) == 1
     assert TINY.name in capsys.readouterr().err
-    assert main(["--threads", "2", "--runs", "1", "--check", str(path)]) == 2
+    assert main([*shared, "--threads", "3", "--check", str(tmp_path)]) == 2
+
+
+def test_floors_of_other_cases_stay_when_some_are_written(
+    tiny_cases: list[Case], tmp_path: Path
+) -> None:
+    shared = ["--isa", "portable", "--threads", "1", "--runs", "1", "--write", str(tmp_path)]
+    assert main(["--only", "linear", *shared]) == main(["--only", "rope", *shared]) == 0
+    found = read(path_of(tmp_path, Machine(cpu_name(), "portable", 1))).cases
+    assert len(found) == sum("linear" in c.name or "rope" in c.name for c in tiny_cases) == 2
+
+
+def test_kernels_that_are_not_here_and_senseless_threads_are_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["--isa", "avx9"]) == 2
+    assert "'avx9' is unknown" in capsys.readouterr().err
+    for threads in ("0", "1,-2", "two"):
+        with pytest.raises(SystemExit):
+            main(["--threads", threads])
