@@ -9,10 +9,12 @@ from pathlib import Path
 from time import perf_counter
 
 import msgspec
+import numpy as np
 import platformdirs
 
 MOST_ROWS = 64
 ANCHOR_ROWS = (1, 2, 4, 8, 16, 32, 64)  # between them, costs are interpolated
+_MEASURING_ORDER = (1, 8, 32, 4, 16, 64, 2)
 _MEASURING_S = 0.45  # as much as a first start may be delayed
 _LEAST_RUNS, _MOST_RUNS = 3, 5
 _KEPT_FROM_MS = 200.0  # what is measured faster than this is measured again rather than kept
@@ -28,13 +30,14 @@ class StepCosts:
     """Milliseconds of a step of 1..64 rows."""
 
     def __init__(self, anchors_ms: Mapping[int, float], *, is_guess: bool = False) -> None:
-        """`anchors_ms` has ANCHOR_ROWS from 1 on; beyond them, costs go on in a line.
+        """`anchors_ms` has 1 and any others of ANCHOR_ROWS; in between and beyond, costs grow in
+        lines.
 
         Of a guess, only the proportions count: the first real step sets the scale."""
-        known = [anchors_ms[rows] for rows in ANCHOR_ROWS if rows in anchors_ms]
-        assert known and len(known) == len(anchors_ms), "costs are measured from few rows up"
-        for i in range(len(known), len(ANCHOR_ROWS)):
-            known.append(_extrapolated(known, i))
+        rows = sorted(anchors_ms)
+        known = np.interp(ANCHOR_ROWS, rows, [anchors_ms[n] for n in rows]).tolist()
+        for i in range(ANCHOR_ROWS.index(rows[-1]) + 1, len(ANCHOR_ROWS)):
+            known[i] = anchors_ms[rows[-1]] + _last_slope(anchors_ms) * (ANCHOR_ROWS[i] - rows[-1])
         # More rows never take less time; where they seem to, the clock was disturbed.
         for i in reversed(range(len(known) - 1)):
             known[i] = min(known[i], known[i + 1])
@@ -76,13 +79,13 @@ class StepCosts:
         return table
 
 
-def _extrapolated(known: list[float], i: int) -> float:
-    """The cost of anchor i from those before it."""
-    rows, before = ANCHOR_ROWS[i], ANCHOR_ROWS[i - 1]
-    if len(known) == 1:
-        return known[0] * rows
-    slope = (known[-1] - known[-2]) / (before - ANCHOR_ROWS[i - 2])
-    return known[-1] + max(slope, 0.0) * (rows - before)
+def _last_slope(anchors_ms: Mapping[int, float]) -> float:
+    """Milliseconds per row between the two largest anchors."""
+    if len(anchors_ms) == 1:
+        ((rows, ms),) = anchors_ms.items()
+        return ms / rows
+    before, last = sorted(anchors_ms)[-2:]
+    return max(anchors_ms[last] - anchors_ms[before], 0.0) / (last - before)
 
 
 def _nearness(i: int, rows: int, n_rows: int) -> float:
@@ -104,14 +107,14 @@ def guessed_costs() -> StepCosts:
 def measure(step: Callable[[int], None], most_rows: int) -> tuple[StepCosts, float]:
     """Times `step(n_rows)` within about half a second; also how many milliseconds that took.
 
-    A slow model leaves no time for many rows, but costs grow nearly in a line. The least of a few
-    runs counts: whatever else the machine does can only add to it.
+    Costs grow nearly in a line, so a slow model, which leaves no time for all anchors, is measured
+    far apart first. The least of a few runs counts: whatever else the machine does adds to it.
     """
     step(1)  # brings the weights into memory
     started = perf_counter()
     best: dict[int, float] = {}
     for n_runs in range(_MOST_RUNS):
-        for n_rows in (n for n in ANCHOR_ROWS if n <= most_rows):
+        for n_rows in (n for n in _MEASURING_ORDER if n <= most_rows):
             before = perf_counter()
             step(n_rows)
             after = perf_counter()

@@ -1,7 +1,6 @@
 """What steps cost: interpolated, corrected by real ones, kept on disk."""
 
 from pathlib import Path
-from time import perf_counter
 
 import pytest
 
@@ -30,8 +29,8 @@ def test_costs_lie_on_the_line_between_anchors() -> None:
 
 
 def test_unmeasured_steps_lie_on_the_line_through_the_last_ones() -> None:
-    costs = StepCosts({1: 5.0, 2: 6.0, 4: 9.0})
-    assert [costs.ms(n) for n in (4, 8, 16, 64)] == pytest.approx([9, 15, 27, 99])
+    costs = StepCosts({1: 5.0, 8: 12.0, 32: 60.0})
+    assert [costs.ms(n) for n in (2, 4, 8, 16, 64)] == pytest.approx([6, 8, 12, 28, 124])
 
 
 def test_more_rows_never_seem_cheaper() -> None:
@@ -68,19 +67,29 @@ def test_measuring_asks_for_no_more_rows_than_there_may_be() -> None:
     assert set(asked) == {1, 2, 4, 8}
 
 
-def test_measuring_a_slow_model_ends_early_and_begins_with_few_rows() -> None:
-    asked: list[int] = []
+@pytest.mark.parametrize(
+    ("row_ms", "asked"),
+    [
+        (150.0, [1, 1, 8]),  # too slow for more than the least
+        (20.0, [1, 1, 8, 32, 4, 1, 8, 32]),
+        (0.5, [1] + 5 * [1, 8, 32, 4, 16, 64, 2]),
+    ],
+)
+def test_a_slow_model_is_measured_at_few_places(
+    monkeypatch: pytest.MonkeyPatch, row_ms: float, asked: list[int]
+) -> None:
+    clock, seen = [0.0], []
 
-    def slow(n_rows: int) -> None:
-        asked.append(n_rows)
-        until = perf_counter() + 0.2
-        while perf_counter() < until:
-            pass
+    def step(n_rows: int) -> None:
+        seen.append(n_rows)
+        clock[0] += row_ms / 1000 * (1 + 0.1 * n_rows)
 
-    costs, _ = measure(slow, 64)
-    assert asked[:3] == [1, 1, 2]
-    assert len(asked) < 8
-    assert costs.ms(64) >= costs.ms(1) > 0
+    monkeypatch.setattr("engine.speculation.costs.perf_counter", lambda: clock[0])
+    costs, took_ms = measure(step, 64)
+    for n_rows in (1, 2, 5, 8, 40, 64):
+        assert costs.ms(n_rows) == pytest.approx(row_ms * (1 + 0.1 * n_rows))
+    assert seen == asked
+    assert took_ms == pytest.approx(1000 * clock[0] - 1.1 * row_ms)
 
 
 def test_costs_are_kept_for_one_model_and_machine(tmp_path: Path) -> None:
