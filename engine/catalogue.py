@@ -32,9 +32,20 @@ class ProbeRow(msgspec.Struct, frozen=True):
     similarity: float
 
 
+class ModelShape(msgspec.Struct, frozen=True):
+    """What a model's metadata tells it by, whatever its file is called and however quantized."""
+
+    architecture: str
+    n_layer: int
+    n_embd: int
+    n_ff: int
+    n_vocab: int
+
+
 class CatalogueEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One known model. `parts` joined in order are the file; `hub` names (repository, file) on
-    Hugging Face. `prompt_form` is the prompt the model gets, chosen by `probe`."""
+    Hugging Face. `prompt_form` is the prompt the model gets, chosen by `probe`. Models of the shape
+    `drafter_for` get the drafter that ships under the entry's name."""
 
     name: str
     file_name: str
@@ -46,6 +57,7 @@ class CatalogueEntry(msgspec.Struct, frozen=True, kw_only=True):
     probe: tuple[ProbeRow, ...] = ()
     parts: tuple[IndexPart, ...]
     hub: tuple[str, str]
+    drafter_for: ModelShape | None = None
 
 
 def _parts(package: str, n: int, version: str, member: str) -> tuple[IndexPart, ...]:
@@ -75,6 +87,7 @@ _ENTRIES = (
             "Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF",
             "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf",
         ),
+        drafter_for=ModelShape("qwen2", 24, 896, 4864, 151936),
     ),
     CatalogueEntry(
         name="qwen2.5-coder-1.5b",
@@ -154,12 +167,12 @@ def path_of(entry: CatalogueEntry, directory: Path | None = None) -> Path:
     return (directory or models_dir()) / entry.file_name
 
 
-def drafter_of(name_or_path: str) -> Path | None:
-    """The drafter that ships for a known model, given by its name or as its file."""
+def drafter_of(shape: ModelShape, directory: Path = _DRAFTERS) -> Path | None:
+    """The drafter that ships for models of this shape, if one does."""
     for entry in _ENTRIES:
-        if name_or_path == entry.name or Path(name_or_path).name == entry.file_name:
-            path = _DRAFTERS / f"{entry.name}.dflash.gguf"
-            return path if path.is_file() else None
+        path = directory / f"{entry.name}.dflash.gguf"
+        if entry.drafter_for == shape and path.is_file():
+            return path
     return None
 
 

@@ -320,6 +320,7 @@ def _describe(
         special_tokens=tuple(tokenizer.special_tokens),
         chat_template=file.optional("tokenizer.chat_template", str),
         notices=tuple(loaded.notices),
+        drafter=None if loaded.drafter is None else str(loaded.drafter.path),
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from engine import catalogue, memory, weights
@@ -14,7 +15,8 @@ from engine.models.blocks import EMBEDDING, head_name
 from engine.ops import Weight
 from engine.program import Program
 from engine.speculation.dflash import DFlashDrafter
-from engine.speculation.drafter_file import DrafterFile, open_drafter
+from engine.speculation.drafter_file import open_drafter
+from engine.speculation.drafter_spec import HEAD, TABLE, DrafterFile
 from engine.topology import read_topology
 from engine.weights import Tensor, Weights
 
@@ -46,9 +48,9 @@ def load_model(file: GgufFile, config: EngineConfig) -> LoadedModel:
     """Raises ModelFormatError, UnsupportedModelError, DrafterMismatchError, RequestError or
     DeviceMemoryError."""
     tensors = weights.of_gguf(file, native_type)
-    drafter_file = _open_drafter(config)
+    drafter_file = _find_drafter(file, config)
     if drafter_file is not None:
-        _check_widths(drafter_file, tensors)
+        _check_match(drafter_file, tensors)
         tensors.add(dflash.PREFIX, drafter_file.weights)
     program = build_program(file, tensors)
     used = program.weights_used()
@@ -66,27 +68,14 @@ def load_model(file: GgufFile, config: EngineConfig) -> LoadedModel:
     planned_bytes = _plan_memory(used_tensors, n_blocks * block_bytes)
     n_threads = _choose_threads(config, planned_bytes)
     loaded = {weight.name: tensors.tensors[weight.name].load() for weight in used}
-    model = CpuModel(
-        program,
-        loaded,
-        n_threads=n_threads,
-        max_rows=PREFILL_ROWS,
-        max_out_rows=MOST_OUT_ROWS,
-        is_exact=config.is_exact,
-    )
+    run = partial(CpuModel, weights=loaded, n_threads=n_threads, is_exact=config.is_exact)
+    model = run(program, max_rows=PREFILL_ROWS, max_out_rows=MOST_OUT_ROWS)
     drafter = None
     if drafter_file is not None and block_program is not None:
         n_rows = drafter_file.spec.block_size
-        block_model = CpuModel(
-            block_program,
-            loaded,
-            n_threads=n_threads,
-            beside=model,
-            max_rows=n_rows,
-            max_out_rows=n_rows,
-            is_exact=config.is_exact,
-        )
-        drafter = DFlashDrafter.of_spec(block_model, drafter_file.spec)
+        block = run(block_program, beside=model, max_rows=n_rows, max_out_rows=n_rows)
+        drafter = DFlashDrafter.of_file(drafter_file, block)
+    models = [model] if drafter is None else [model, drafter.model]
     return LoadedModel(
         model=model,
         drafter=drafter,
@@ -97,9 +86,7 @@ def load_model(file: GgufFile, config: EngineConfig) -> LoadedModel:
         n_threads=n_threads,
         n_parameters=n_parameters,
         weight_bytes=sum(tensor.n_bytes for tensor in used_tensors),
-        memory_bytes=planned_bytes
-        + model.arena_bytes
-        + (drafter.model.arena_bytes if drafter is not None else 0),
+        memory_bytes=planned_bytes + sum(m.arena_bytes for m in models),
         notices=tensors.notices,
     )
 
@@ -128,31 +115,48 @@ def _plan_memory(tensors: Sequence[Tensor], kv_bytes: int) -> int:
 # ---- the drafter ----
 
 
-def _open_drafter(config: EngineConfig) -> DrafterFile | None:
+def _find_drafter(target: GgufFile, config: EngineConfig) -> DrafterFile | None:
+    """The configured drafter, or the one that ships for models of the target's shape."""
     if config.speculation in ("off", "lookup"):
         return None
-    path = catalogue.drafter_of(config.model)
     if config.drafter is not None:
-        path = Path(config.drafter).expanduser()
+        return open_drafter(Path(config.drafter).expanduser(), native_type)
+    path = catalogue.drafter_of(_shape_of(target))
     return None if path is None else open_drafter(path, native_type)
 
 
-def _check_widths(drafter: DrafterFile, target: Weights) -> None:
+def _shape_of(file: GgufFile) -> catalogue.ModelShape:
+    table = file.tensors.get(EMBEDDING)
+    return catalogue.ModelShape(
+        file.architecture,
+        file.optional(file.key("block_count"), int) or 0,
+        file.optional(file.key("embedding_length"), int) or 0,
+        file.optional(file.key("feed_forward_length"), int) or 0,
+        table.shape[-1] if table is not None else 0,
+    )
+
+
+def _check_match(drafter: DrafterFile, target: Weights) -> None:
     spec, table = drafter.spec, target.infos.get(EMBEDDING)
     if table is None:
         return  # building the target's Program says so
-    if spec.n_embd != table.n_cols:
-        raise DrafterMismatchError(
-            drafter.path, f"the drafter is {spec.n_embd} wide, the target {table.n_cols}"
-        )
-    last = spec.mask_token if spec.vocabulary is None else int(spec.vocabulary[-1])
-    highest = max(spec.mask_token, last)
-    if not spec.mask_token >= 0 or highest >= table.n_out:
-        raise DrafterMismatchError(
-            drafter.path,
-            f"the drafter uses token {highest} and mask {spec.mask_token}, "
-            f"the target has {table.n_out} tokens",
-        )
+
+    def require(holds: bool, detail: str) -> None:
+        if not holds:
+            raise DrafterMismatchError(drafter.path, detail)
+
+    n_embd, n_vocab = table.n_cols, table.n_out
+    require(spec.n_embd == n_embd, f"the drafter is {spec.n_embd} wide, the target {n_embd}")
+    require(
+        spec.n_vocab in (None, n_vocab),
+        f"the drafter is for {spec.n_vocab} tokens, the target has {n_vocab}",
+    )
+    highest = -1 if spec.vocabulary is None else int(spec.vocabulary.max())
+    require(
+        0 <= spec.mask_token < n_vocab and highest < n_vocab,
+        f"the drafter uses token {max(highest, spec.mask_token)} and mask {spec.mask_token}, "
+        f"the target has {n_vocab} tokens",
+    )
 
 
 def _add_drafter(program: Program, drafter: DrafterFile, tensors: Weights) -> Program:
@@ -166,11 +170,14 @@ def _add_drafter(program: Program, drafter: DrafterFile, tensors: Weights) -> Pr
             f"of the target's {n_layers} layers",
         )
     layers = dflash.append_context(program, spec)
-    head = tensors.infos[head_name(program)]
-    if spec.vocabulary is not None:
-        head = tensors.add_rows(dflash.PREFIX + "head", head.name, spec.vocabulary)
     block = Program(str(drafter.path), tensors.infos)
-    dflash.build_block(block, spec, layers, tensors.infos[EMBEDDING], head)
+    table = tensors.infos.get(dflash.PREFIX + TABLE) or tensors.infos[EMBEDDING]
+    head = tensors.infos.get(dflash.PREFIX + HEAD)
+    if head is None:
+        head = tensors.infos[head_name(program)]
+        if spec.vocabulary is not None:
+            head = tensors.add_rows(dflash.PREFIX + "rows", head.name, spec.vocabulary)
+    dflash.build_block(block, spec, layers, table, head)
     return block
 
 

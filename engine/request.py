@@ -109,7 +109,8 @@ class GenerateResult(msgspec.Struct, kw_only=True):
 
 class ModelInfo(msgspec.Struct, kw_only=True, frozen=True):
     """What was loaded. `special_tokens` lists every special token's text in the vocabulary, from
-    which a caller decides which prompt forms the model knows."""
+    which a caller decides which prompt forms the model knows. `drafter` is the file of the drafter
+    that was loaded with it."""
 
     name: str
     path: str
@@ -125,6 +126,7 @@ class ModelInfo(msgspec.Struct, kw_only=True, frozen=True):
     special_tokens: tuple[str, ...] = ()
     chat_template: str | None = None
     notices: tuple[str, ...] = ()
+    drafter: str | None = None
 
 
 class EngineStats(msgspec.Struct, kw_only=True):

@@ -1,6 +1,6 @@
 """Weights as a backend takes them: the file's own bytes, or Q8_0 where the type is not native."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -65,14 +65,18 @@ class Weights:
         return weight
 
 
-def of_gguf(gguf_file: GgufFile, is_native: Callable[[int], bool]) -> Weights:
+def of_gguf(
+    gguf_file: GgufFile, is_native: Callable[[int], bool], names: Iterable[str] | None = None
+) -> Weights:
     """Shapes and the types in which tensors will be delivered; reads no weight.
 
-    Vectors have n_out 1; tensors of more than two dimensions fold the rest into n_out.
+    `names` are the tensors that are wanted, all of them by default. Vectors have n_out 1; tensors
+    of more than two dimensions fold the rest into n_out.
     """
     tensors: dict[str, Tensor] = {}
     converted: dict[str, int] = {}
-    for name, info in gguf_file.tensors.items():
+    for name in gguf_file.tensors if names is None else names:
+        info = gguf_file.tensors[name]
         n_cols = info.shape[0]
         n_out = int(np.prod(info.shape[1:], dtype=np.int64)) if len(info.shape) > 1 else 1
         target, is_kept = info.ggml_type, is_native(int(info.ggml_type))

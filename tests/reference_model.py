@@ -36,12 +36,16 @@ class ReferenceModel:
     def logits(self, token_ids: Sequence[int]) -> Array:
         """Next-token logits after every token: (T, V)."""
         x = self.layer_outputs(token_ids)[-1]
-        head = "output" if "output.weight" in self._tensors else "token_embd"
-        return self._linear(self._rms_norm(x, "output_norm"), head)
+        return self._rms_norm(x, "output_norm") @ self.head().T
+
+    def head(self) -> Array:
+        """The output matrix (V, E), which may be the embedding's."""
+        is_tied = "output.weight" not in self._tensors
+        return self._weight("token_embd.weight" if is_tied else "output.weight")
 
     def layer_outputs(self, token_ids: Sequence[int]) -> list[Array]:
         """The residual stream after every layer, (T, E) each."""
-        x = self._embed(token_ids)  # (T, E)
+        x = self.embed(token_ids)  # (T, E)
         outputs: list[Array] = []
         for layer_idx in range(self.n_layers):
             block = f"blk.{layer_idx}."
@@ -55,7 +59,8 @@ class ReferenceModel:
         values = gguf.dequantize(tensor.data, tensor.tensor_type)
         return values.reshape(tensor.shape[::-1]).astype(np.float64)
 
-    def _embed(self, token_ids: Sequence[int]) -> Array:
+    def embed(self, token_ids: Sequence[int]) -> Array:
+        """Rows of the embedding table: (T, E)."""
         tensor = self._tensors["token_embd.weight"]
         rows = np.ascontiguousarray(tensor.data[list(token_ids)])
         return gguf.dequantize(rows, tensor.tensor_type).astype(np.float64)

@@ -11,6 +11,7 @@ from gguf import GGMLQuantizationType as WeightType
 from numpy.typing import NDArray
 
 from tests.reference_model import ReferenceModel, softmax
+from tests.tiny_gguf import tiny_vocabulary
 
 Array = NDArray[np.float64]
 
@@ -47,7 +48,10 @@ class TinyDrafter:
     window: int | None = None
     sliding: tuple[bool, ...] = ()
     vocabulary: tuple[int, ...] | None = None
+    has_head: bool = False  # its own, of the vocabulary's rows, instead of the target's
+    n_vocab: int = len(tiny_vocabulary().tokens)
     seed: int = 0
+    metadata: dict[str, Any] = field(default_factory=dict)  # more of it
     tensors: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -57,6 +61,9 @@ class TinyDrafter:
             "enc.output_norm": (e,),
             "output_norm": (e,),
         }
+        if self.has_head:
+            n_out = self.n_vocab if self.vocabulary is None else len(self.vocabulary)
+            shapes["output"] = (n_out, e)
         for layer in range(self.n_layer):
             block = {
                 "attn_norm": (e,),
@@ -115,10 +122,15 @@ class TinyDrafter:
             writer.add_uint32(f"{arch}.{key}", value)
         writer.add_float32(f"{arch}.attention.layer_norm_rms_epsilon", RMS_EPS)
         writer.add_float32(f"{arch}.rope.freq_base", self.rope_theta)
+        writer.add_uint32(f"{arch}.vocab_size", self.n_vocab)
+        for key, value in self.metadata.items():
+            writer.add_key_value(f"{arch}.{key}", value, gguf.GGUFValueType.get_type(value))
         if self.window is not None:
             writer.add_uint32(f"{arch}.attention.sliding_window", self.window)
             writer.add_array(f"{arch}.attention.sliding_window_pattern", list(self.sliding))
-        if self.vocabulary is not None:
+        if self.vocabulary is not None and self.has_head:
+            writer.add_tensor("d2t", np.array(self.vocabulary, np.int64))
+        elif self.vocabulary is not None:
             writer.add_array("flash_lsp.draft_vocabulary", list(self.vocabulary))
         kind = WeightType[quant]
         for name, value in self.tensors.items():
@@ -150,7 +162,7 @@ class TinyDrafter:
         encoded = json.dumps(header).encode()
         length = len(encoded).to_bytes(8, "little")
         (folder / "model.safetensors").write_bytes(length + encoded + content)
-        config = {
+        config: dict[str, Any] = {
             "architectures": ["DFlashDraftModel"],
             "hidden_size": self.n_embd,
             "num_hidden_layers": self.n_layer,
@@ -159,13 +171,19 @@ class TinyDrafter:
             "num_key_value_heads": self.n_kv,
             "head_dim": self.head_dim,
             "rms_norm_eps": RMS_EPS,
+            "vocab_size": self.n_vocab,
             "rope_theta": self.rope_theta,
             "block_size": self.block_size,
             "dflash_config": {
                 "mask_token_id": self.mask_token,
                 "target_layer_ids": list(self.taps),
             },
+            **self.metadata,
         }
+        if self.window is not None:
+            kinds = ["sliding_attention" if s else "full_attention" for s in self.sliding]
+            config |= {"layer_types": kinds, "sliding_window": self.window}
+            config |= {"use_sliding_window": True}
         (folder / "config.json").write_text(json.dumps(config))
         return folder
 
@@ -190,7 +208,7 @@ class TinyDrafter:
         context = self._norm(features @ self._weight("fc").T, "enc.output_norm")
         n_past = len(context)
         block = [tokens[-1]] + [self.mask_token] * (n_rows - 1)
-        h = target._embed(block)
+        h = target.embed(block)
         positions = np.arange(n_past + n_rows)
         for layer in range(self.n_layer):
             at = f"blk.{layer}."
@@ -210,9 +228,12 @@ class TinyDrafter:
             up = y @ self._weight(at + "ffn_up").T
             h = h + (gate / (1 + np.exp(-gate)) * up) @ self._weight(at + "ffn_down").T
         out = self._norm(h[1:], "output_norm")
-        logits = out @ target._weight("output.weight").T
-        if self.vocabulary is not None:
-            logits = logits[:, list(self.vocabulary)]
+        if self.has_head:
+            head = self._weight("output")
+        else:
+            head = target.head()
+            head = head if self.vocabulary is None else head[list(self.vocabulary)]
+        logits = out @ head.T
         return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
 
     def _visible(self, layer: int, n_past: int, n_rows: int) -> NDArray[np.bool_]:

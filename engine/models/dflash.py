@@ -11,7 +11,7 @@ import numpy as np
 
 from engine.ops import Activation, KvLayer, Weight
 from engine.program import Program
-from engine.speculation.drafter_file import CONTEXT_NORM, FC, OUTPUT_NORM, DrafterSpec
+from engine.speculation.drafter_spec import CONTEXT_NORM, FC, OUTPUT_NORM, DrafterSpec
 
 PREFIX = "drafter."  # of the drafter's tensors, beside the target's in one Program
 N_CANDIDATES = 8  # drafts per depth

@@ -1,6 +1,7 @@
 """DFlashDrafter: drafts a block of tokens in one pass (SPEC A)."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,24 +9,27 @@ from numpy.typing import NDArray
 from engine.backends.cpu import CpuModel
 from engine.session import Session
 from engine.speculation.draft import BlockDraft
-from engine.speculation.drafter_file import DrafterSpec
+from engine.speculation.drafter_spec import DrafterFile
 
 
 @dataclass(frozen=True, eq=False)
 class DFlashDrafter:
-    """A drafter whose context lies in the sessions' KV blocks (models/dflash.py).
+    """The drafter of the file at `path`; its context lies in the sessions' KV blocks
+    (models/dflash.py).
 
     `vocabulary` (V') names the target's id of each of the head's rows; None: they are the ids.
     """
 
+    path: Path
     model: CpuModel
     block_rows: int
     mask_token: int
     vocabulary: NDArray[np.int32] | None
 
     @classmethod
-    def of_spec(cls, model: CpuModel, spec: DrafterSpec) -> "DFlashDrafter":
-        return cls(model, spec.block_size, spec.mask_token, spec.vocabulary)
+    def of_file(cls, file: DrafterFile, model: CpuModel) -> "DFlashDrafter":
+        spec = file.spec
+        return cls(file.path, model, spec.block_size, spec.mask_token, spec.vocabulary)
 
     def propose(self, session: Session, last_token: int, n_rows: int) -> BlockDraft:
         """Drafts n_rows - 1 tokens after the committed ones and `last_token`.

@@ -49,7 +49,10 @@ class SafetensorsFile:
         return {name: entry.shape for name, entry in self._entries.items()}
 
     def f32(self, name: str) -> NDArray[np.float32]:
+        """A tensor's numbers. Raises ModelFormatError if they are not floats."""
         entry = self._entries[name]
+        if entry.dtype not in _BYTES:
+            self._fail(f"'{name}' is {entry.dtype}, expected one of {', '.join(_BYTES)}")
         raw = np.ascontiguousarray(self._data[slice(*entry.data_offsets)])
         if entry.dtype == "BF16":
             values = (raw.view("<u2").astype(np.uint32) << 16).view(np.float32)
@@ -69,13 +72,11 @@ class SafetensorsFile:
         return entries
 
     def _check(self, name: str, entry: _Entry) -> None:
-        if entry.dtype not in _BYTES:
-            self._fail(f"'{name}' is {entry.dtype}, expected one of {', '.join(_BYTES)}")
         begin, end = entry.data_offsets
-        n_bytes = math.prod(entry.shape) * _BYTES[entry.dtype]
         if min(entry.shape, default=1) < 1 or not 0 <= begin <= end <= len(self._data):
             self._fail(f"'{name}' has shape {entry.shape} at {begin}..{end} of {len(self._data)}")
-        if end - begin != n_bytes:
+        n_bytes = math.prod(entry.shape) * _BYTES.get(entry.dtype, 0)
+        if entry.dtype in _BYTES and end - begin != n_bytes:
             self._fail(f"'{name}' has {end - begin} bytes, expected {n_bytes} for {entry.shape}")
 
     def _fail(self, detail: str) -> NoReturn:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from engine import catalogue
@@ -61,3 +62,15 @@ def test_fetching_what_is_here_asks_nobody(tmp_path: Path) -> None:
     file = tmp_path / entry.file_name
     file.touch()
     assert catalogue.fetch(entry.name, tmp_path) == file
+
+
+def test_a_drafter_ships_for_models_of_one_shape(tmp_path: Path) -> None:
+    (entry,) = [entry for entry in catalogue.entries() if entry.drafter_for is not None]
+    shape = entry.drafter_for
+    assert shape is not None
+    assert catalogue.drafter_of(shape, tmp_path) is None
+    path = tmp_path / f"{entry.name}.dflash.gguf"
+    path.touch()
+    assert catalogue.drafter_of(shape, tmp_path) == path
+    wider = msgspec.structs.replace(shape, n_embd=2 * shape.n_embd)
+    assert catalogue.drafter_of(wider, tmp_path) is None

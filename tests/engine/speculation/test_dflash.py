@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine import catalogue
 from engine.cancel import CancelToken
-from engine.config import EngineConfig, SamplingConfig
+from engine.config import EngineConfig, KvCacheType, SamplingConfig
 from engine.engine import Engine
 from engine.errors import DrafterMismatchError
 from engine.gguf.reader import GgufFile
@@ -17,7 +18,7 @@ from engine.session import ROOT, Session, StepCancelled
 from engine.speculation.draft import BlockDraft
 from tests.reference_model import ReferenceModel
 from tests.tiny_drafter import TinyDrafter
-from tests.tiny_gguf import write_tiny_gguf
+from tests.tiny_gguf import tiny_vocabulary, write_tiny_gguf
 
 N_LAYERS = 4
 
@@ -31,7 +32,13 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Loaded:
     """A target with a drafter, and the sessions' pool."""
 
-    def __init__(self, target: Path, drafter: Path, is_exact: bool = False) -> None:
+    def __init__(
+        self,
+        target: Path,
+        drafter: Path,
+        is_exact: bool = False,
+        kv_type: KvCacheType = "f16",
+    ) -> None:
         config = EngineConfig(
             model=str(target),
             n_threads=2,
@@ -39,6 +46,7 @@ class Loaded:
             drafter=str(drafter),
             prefix_cache_bytes=2**20,
             is_exact=is_exact,
+            kv_type=kv_type,
         )
         with GgufFile(target) as file:
             self.loaded: LoadedModel = load_model(file, config)
@@ -69,6 +77,8 @@ def assert_same(a: BlockDraft, b: BlockDraft) -> None:
         {"vocabulary": tuple(range(3, 290, 7))},
         {"window": 11, "sliding": (True, False)},
         {"window": 40, "sliding": (True, True), "taps": (1,), "n_layer": 2},
+        {"vocabulary": (250, 7, 3, 31, 199, 8, 77, 12, 40), "has_head": True},
+        {"has_head": True, "n_layer": 1, "taps": (0, 1, 2)},
     ],
 )
 @pytest.mark.parametrize("n_rows", [2, 5, 8])
@@ -123,19 +133,43 @@ def test_drafts_do_not_depend_on_how_the_context_came_about(tiny: Loaded) -> Non
     assert_same(tiny.propose(resumed), expected)
 
 
-def test_a_shorter_vocabulary_drafts_the_same_in_another_order(
-    target: Path, tmp_path: Path, tiny: Loaded
+@pytest.mark.parametrize("quant", ["Q4_0", "Q4_K", "Q5_0", "Q6_K", "Q8_0", "F16"])
+@pytest.mark.parametrize("tied_head", [False, True])
+def test_rows_of_any_weight_type_are_gathered_from_the_target(
+    tmp_path: Path, quant: str, tied_head: bool
 ) -> None:
-    everything = TinyDrafter(vocabulary=tuple(range(300)))
-    reduced = Loaded(target, everything.write_llama_cpp(tmp_path / "d.gguf", "Q8_0"))
+    target = write_tiny_gguf(
+        tmp_path / "m.gguf", "qwen2", quant, n_layers=N_LAYERS, n_embd=256, tied_head=tied_head
+    )
     tokens = random_tokens(20, seed=2)
     drafts: list[BlockDraft] = []
-    for loaded in (tiny, reduced):
+    for vocabulary in (None, tuple(range(len(tiny_vocabulary().tokens)))):
+        drafter = TinyDrafter(n_embd=256, vocabulary=vocabulary)
+        loaded = Loaded(target, drafter.write_llama_cpp(tmp_path / "d.gguf", "Q8_0"))
         session = loaded.session()
         session.append(tokens)
         drafts.append(loaded.propose(session))
-    is_within = drafts[0].ids[:, 0] < 300
-    np.testing.assert_array_equal(drafts[0].ids[is_within, 0], drafts[1].ids[is_within, 0])
+    assert_same(*drafts)
+
+
+@pytest.mark.parametrize("kv_type", ["f16", "q8_0"])
+def test_every_layout_drafts_the_same(target: Path, tmp_path: Path, kv_type: KvCacheType) -> None:
+    drafter = TinyDrafter(window=20, sliding=(True, False), head_dim=32)
+    for name, value in drafter.tensors.items():  # numbers that bfloat16 holds exactly
+        drafter.tensors[name] = (value.view(np.uint32) & 0xFFFF0000).view(np.float32)
+    files = [
+        drafter.write_llama_cpp(tmp_path / "a.gguf", "Q8_0"),
+        drafter.write_lucebox(tmp_path / "b.gguf", "Q8_0"),
+        drafter.write_safetensors(tmp_path / "c", "BF16"),
+    ]
+    drafts: list[BlockDraft] = []
+    for file in files:
+        loaded = Loaded(target, file, kv_type=kv_type)
+        session = loaded.session()
+        session.append(random_tokens(50, seed=6))
+        drafts.append(loaded.propose(session))
+    assert_same(drafts[0], drafts[1])
+    assert_same(drafts[0], drafts[2])
 
 
 def test_a_target_with_a_drafter_computes_what_it_computes_alone(
@@ -169,6 +203,7 @@ def test_a_cancelled_block_leaves_the_session_as_it_was(tiny: Loaded) -> None:
         ({"taps": (0, N_LAYERS - 1)}, "taps layer 3, expected at most 2 of the target's 4 layers"),
         ({"mask_token": 999_999}, "token 999999 and mask 999999, the target has"),
         ({"vocabulary": (0, 999_999)}, "token 999999 and mask 9, the target has"),
+        ({"n_vocab": 152_064}, "the drafter is for 152064 tokens, the target has"),
     ],
 )
 def test_a_drafter_of_another_target_is_refused(
@@ -177,6 +212,25 @@ def test_a_drafter_of_another_target_is_refused(
     path = TinyDrafter(**options).write_llama_cpp(tmp_path / "d.gguf")
     with pytest.raises(DrafterMismatchError, match=message):
         Loaded(target, path)
+
+
+def test_a_model_of_the_known_shape_gets_its_drafter_by_itself(
+    target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = TinyDrafter().write_llama_cpp(tmp_path / "d.gguf")
+    n_vocab = len(tiny_vocabulary().tokens)
+    known = {catalogue.ModelShape("qwen2", N_LAYERS, 128, 256, n_vocab): shipped}
+    monkeypatch.setattr(catalogue, "drafter_of", known.get)
+    for architecture, mode, expected in (
+        ("qwen2", "auto", shipped),
+        ("qwen2", "lookup", None),
+        ("qwen2", "off", None),
+        ("llama", "auto", None),
+    ):
+        path = write_tiny_gguf(tmp_path / "m.gguf", architecture, "F32", n_layers=N_LAYERS)
+        with GgufFile(path) as file:
+            loaded = load_model(file, EngineConfig(model=str(path), speculation=mode))
+        assert (loaded.drafter and loaded.drafter.path) == expected
 
 
 def test_another_rope_theta_is_told(target: Path, tmp_path: Path) -> None:
