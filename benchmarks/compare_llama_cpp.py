@@ -3,9 +3,9 @@
     python -m benchmarks.compare_llama_cpp [--model M] [--llama-cpp-python PYTHON] [--json]
 
 Prints argmax agreement, the Kullback-Leibler divergence over the whole vocabulary and the ratio of
-perplexities, for three pairs: both engines as they run every day, llama.cpp against itself with its
-attention computed another way (the noise that 8-bit activations bring), and both without rounding
-of activations. Exits with 1 if the perplexities differ by more than 0.5 %, or if without rounding
+perplexities, for four pairs: both engines as they run every day, llama.cpp against itself with its
+attention computed another way (the noise that 8-bit activations bring), our q8_0 KV cache against
+our f16 one, and both engines without rounding of activations. Exits with 1 if the perplexities differ by more than 0.5 %, or if without rounding
 fewer than 99.5 % of the positions agree.
 """
 
@@ -34,7 +34,7 @@ from benchmarks.references.reference_file import (
     windows_of,
 )
 from engine import catalogue
-from engine.config import EngineConfig
+from engine.config import EngineConfig, KvCacheType
 from engine.engine import Engine
 from lsp_server.cli_bench_peer import LlamaCpp, find_python
 from lsp_server.cli_options import positive
@@ -87,7 +87,7 @@ def main() -> int:
         print(json.dumps({"model": args.model, "rows": [row.as_json() for row in rows]}))
     else:
         _show(args.model, rows)
-    published, _, unrounded = rows
+    published, _, _, unrounded = rows
     is_close = all(
         abs(row.perplexity_ratio - 1) <= MOST_PERPLEXITY_CHANGE for row in (published, unrounded)
     )
@@ -113,7 +113,7 @@ def _parse_arguments() -> argparse.Namespace:
 
 def _compare(
     python: str, model: Path, n_threads: int, n_windows: int, scratch: Path
-) -> tuple[Row, Row, Row]:
+) -> tuple[Row, Row, Row, Row]:
     npy = scratch / "logits.npy"
 
     def logits_of(peer: LlamaCpp) -> LogitsOf:
@@ -126,8 +126,11 @@ def _compare(
     with LlamaCpp(python, model, n_threads, WINDOW_TOKENS) as peer:
         windows = windows_of(peer.tokenize(reference_text(TEXT_FOLDER)))
         reference = logits_of(peer)
-        ours = _load(model, n_threads, is_exact=False)
+        ours = _load(model, n_threads)
         published = _row("as they run", ours.logits, reference, windows, range(n_windows))
+        rounded = _load(model, n_threads, kv_type="q8_0")
+        cached = _row("q8_0 cache", rounded.logits, ours.logits, windows, range(n_windows))
+        rounded.close()
         ours.close()
         with LlamaCpp(python, model, n_threads, WINDOW_TOKENS, flash_attention=False) as other:
             own = _row("llama.cpp itself", logits_of(other), reference, windows)
@@ -136,10 +139,12 @@ def _compare(
         ours = _load(model, n_threads, is_exact=True)
         unrounded = _row("unrounded", ours.logits, logits_of(peer), windows)
         ours.close()
-    return published, own, unrounded
+    return published, own, cached, unrounded
 
 
-def _load(model: Path, n_threads: int, *, is_exact: bool) -> Engine:
+def _load(
+    model: Path, n_threads: int, *, is_exact: bool = False, kv_type: KvCacheType = "f16"
+) -> Engine:
     return Engine.load(
         EngineConfig(
             model=str(model),
@@ -147,6 +152,7 @@ def _load(model: Path, n_threads: int, *, is_exact: bool) -> Engine:
             n_ctx=WINDOW_TOKENS,
             prefix_cache_bytes=0,
             is_exact=is_exact,
+            kv_type=kv_type,
         )
     )
 
@@ -189,6 +195,7 @@ def _show(model: str, rows: tuple[Row, ...]) -> None:
     console.print(
         "as they run: both engines as released\n"
         "llama.cpp itself: with flash attention and without, the noise of 8-bit activations\n"
+        "q8_0 cache: ours with keys and values of 8 bits, and of 16\n"
         "unrounded: F32 weights there, f32 activations here\n"
         f"if clear: only where the best token leads by {CLEAR_LEAD_NATS} nats or more\n"
         f"perplexity: ours by theirs; as they run {rows[0].perplexity:.4f} by "

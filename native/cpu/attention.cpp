@@ -54,13 +54,22 @@ private:
             const int64_t last =
                 op_.mask.is_block ? step_.in.n_past + step_.in.n_rows : step_.n_keys(row_of(i));
             const int64_t window = op_.mask.window > 0 ? op_.mask.window : last;
-            scratch_.queries[size_t(i - begin)] = {plan_.f32(op_.q) + at,
+            scratch_.queries[size_t(i - begin)] = {query(at, i - begin),
                                                    out,
                                                    std::max<int64_t>(last - window, 0),
                                                    last,
                                                    -INFINITY,
                                                    0.0f};
         }
+    }
+
+    // Query i of those collected, as the keys of the cache need it.
+    const float* query(int64_t at, int64_t i) {
+        const float* q = plan_.f32(op_.q) + at;
+        if (step_.in.kv->type() == KvType::kF16) return q;
+        float* rotated = scratch_.rotated.data() + i * op_.kv.head_dim;
+        plan_.kernels().rotate_groups(q, op_.kv.head_dim, 1.0f / kKvGroup, rotated);
+        return rotated;
     }
 
     // The step's row that query i belongs to.
@@ -161,7 +170,7 @@ void KvWriteOp::run(Plan& plan, const Step& step, const Part& part) {
 // Every part reads its keys anew, so a part has queries to make that worth while, unless threads
 // would go without.
 Work AttentionOp::work(const Plan& plan, const Step& step) const {
-    constexpr int64_t kWorthAPart = 16;
+    constexpr int64_t kWorthAPart = 32;
     const int64_t n_keys = step.in.n_past + step.in.n_rows;
     const int64_t n_seen =
         mask.window > 0 ? std::min(n_keys, mask.window + step.in.n_rows) : n_keys;

@@ -49,7 +49,9 @@ constexpr int64_t kv_groups(int64_t head_dim) {
 
 // One KV head's keys and values of 32 positions as the cache holds them; keys lie along the lanes.
 // kF16:  k (D, 32) f16, v (32, D) f16
-// kQ8_0: k (D, 32) i8 then scales (G, 32) f16, v (32, D) i8 then scales (32, G) f16
+// kQ8_0: k (D, 32) i8 then scales (G, 32) f16, v (32, D) i8 then scales (32, G) f16.
+//        Keys are rotated first (`rotate_groups`), so that no single dimension takes all the range
+//        of its group; queries are too, which leaves their products as they were (after QuaRot).
 struct KvTile {
     KvType type;
     const uint8_t *k, *v;
@@ -95,6 +97,9 @@ struct Kernels {
     // out (D) *= 1/sum
     void (*finish_attention)(float* out, float sum, int64_t head_dim);
     void (*to_half)(const float* x, uint16_t* y, int64_t n);
+    // y = H x * scale for every whole group of 32 of a head's numbers, H the Walsh-Hadamard matrix,
+    // H H = 32; the rest is copied.
+    void (*rotate_groups)(const float* x, int64_t n, float scale, float* y);
     // One head's key or value (n, a multiple of 8) -> q (n), scales (n / 32, rounded up) as kQ8_0.
     void (*quantize_kv)(const float* x, int64_t n, int8_t* q, uint16_t* scales);
     // The index of the largest element, the lowest index among equals; NaN is passed over. -1 when

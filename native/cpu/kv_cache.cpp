@@ -88,7 +88,9 @@ void KvCache::write(const Kernels& kernels, int64_t layer, int64_t position, int
     }
     int8_t numbers[kMostHeadDim];
     uint16_t scales[kMostHeadDim / kKvGroup];
-    kernels.quantize_kv(key, head_dim, numbers, scales);
+    float rotated[kMostHeadDim];
+    kernels.rotate_groups(key, head_dim, 1.0f, rotated);
+    kernels.quantize_kv(rotated, head_dim, numbers, scales);
     for (int64_t d = 0; d < head_dim; ++d) keys[d * kKvBlock + lane] = uint8_t(numbers[d]);
     for (int64_t g = 0; g < n_groups; ++g) halves(keys + n)[g * kKvBlock + lane] = scales[g];
     kernels.quantize_kv(value, head_dim, reinterpret_cast<int8_t*>(values) + lane * head_dim,

@@ -281,6 +281,8 @@ void Plan::reserve_scratch(KvShape kv, int64_t n_head) {
     scratch_.resize(size_t(pool_->n_threads()));
     for (AttentionScratch& scratch : scratch_) {
         if (scratch.lines.size() < n_lines) scratch.lines.resize(n_lines);
+        if (scratch.rotated.size() < n_queries * size_t(kv.head_dim))
+            scratch.rotated.resize(n_queries * size_t(kv.head_dim));
         if (scratch.queries.size() < n_queries) scratch.queries.resize(n_queries);
     }
 }

@@ -66,6 +66,7 @@ struct AttentionScratch {
         float numbers[16];
     };
     std::vector<Line> lines;         // float tiles, each k (D, 32) then v (32, D)
+    std::vector<float> rotated;      // (most queries, D)
     std::vector<TileQuery> queries;  // (most rows * query heads of a KV head)
 
     FloatTile tile(int64_t i, int64_t head_dim) {

@@ -53,21 +53,28 @@ def rows_of(n: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((n, Q + 2 * KV)).astype(np.float32)
 
 
-def stored(x: np.ndarray, kv_type: KvCacheType) -> np.ndarray:
+def stored(x: np.ndarray, kv_type: KvCacheType, *, is_key: bool) -> np.ndarray:
     """Keys or values (T, K, D) as the cache holds them, in float64."""
     if kv_type == "f16":
         return x.astype(np.float16).astype(np.float64)
+    rotation = np.ones((1, 1))
+    while len(rotation) < Q8_0_GROUP:
+        rotation = np.block([[rotation, rotation], [rotation, -rotation]])
     groups = x.reshape(-1, Q8_0_GROUP)
-    scales = np.abs(groups).max(axis=1, keepdims=True) / np.float32(127)
-    numbers = np.rint(groups / scales) * scales.astype(np.float16).astype(np.float64)
-    return numbers.reshape(x.shape)
+    if is_key:
+        groups = groups @ rotation
+    scales = np.abs(groups).max(axis=1, keepdims=True) / 127
+    groups = np.rint(groups / scales) * scales.astype(np.float16).astype(np.float64)
+    if is_key:
+        groups = groups @ rotation / Q8_0_GROUP
+    return groups.reshape(x.shape)
 
 
 def reference(x: np.ndarray, visible: list[list[int]], kv_type: KvCacheType = "f16") -> np.ndarray:
     """float64 attention of each row over the rows it sees; keys and values as they are stored."""
     q = x[:, :Q].astype(np.float64).reshape(-1, N_HEAD, HEAD_DIM)
     k, v = (
-        stored(x[:, start : start + KV].reshape(-1, N_KV, HEAD_DIM), kv_type)
+        stored(x[:, start : start + KV].reshape(-1, N_KV, HEAD_DIM), kv_type, is_key=start == Q)
         for start in (Q, Q + KV)
     )
     out = np.zeros_like(q)

@@ -63,6 +63,24 @@ inline void expand_tile(const KvTile& tile, const FloatTile& to) {
     expand_halves(halves.v, to.v, to.head_dim * kKvBlock);
 }
 
+// y = H x * scale for every whole group of 32 of x (n), H the Walsh-Hadamard matrix, H H = 32; a
+// shorter last group is copied.
+inline void rotate_groups(const float* x, int64_t n, float scale, float* y) {
+    for (; n >= kKvGroup; n -= kKvGroup, x += kKvGroup, y += kKvGroup) {
+        float a[kKvGroup];
+        std::memcpy(a, x, sizeof a);
+        for (int half = kKvGroup / 2; half > 0; half /= 2)
+            for (int first = 0; first < kKvGroup; first += 2 * half)
+                for (int i = first; i < first + half; ++i) {
+                    const float sum = a[i] + a[i + half], difference = a[i] - a[i + half];
+                    a[i] = sum;
+                    a[i + half] = difference;
+                }
+        for (int i = 0; i < kKvGroup; ++i) y[i] = a[i] * scale;
+    }
+    std::copy_n(x, n, y);
+}
+
 // Per group of 32 a scale that is a half, so that q * scale is exact as a float. A group that holds
 // NaN or infinity gets scale NaN, so that the fault stays visible.
 inline void quantize_kv(const float* x, int64_t n, int8_t* q, uint16_t* scales) {

@@ -23,6 +23,7 @@ const Kernels table = {
     .attend_kv_tile = attend_kv_tile,
     .finish_attention = finish_attention,
     .to_half = to_half,
+    .rotate_groups = rotate_groups,
     .quantize_kv = quantize_kv,
     .argmax = argmax,
     .top_k = top_k,

@@ -275,6 +275,9 @@ void print_attentions(const Kernels& kernels) {
                 for (const bool is_expanded : {false, true})
                     print_attention(kernels, type, head_dim, n_queries, is_expanded);
     auto x = Random(4).numbers(72);
+    std::vector<float> rotated(x.size());
+    kernels.rotate_groups(x.data(), int64_t(x.size()), 0.5f, rotated.data());
+    print("rotate_groups", rotated);
     x[40] = __builtin_inff();
     std::vector<int8_t> q(x.size());
     std::vector<uint16_t> scales(3);
