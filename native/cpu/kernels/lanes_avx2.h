@@ -29,6 +29,10 @@ inline IntLanes bit_and(IntLanes a, IntLanes b) {
 inline IntLanes bit_or(IntLanes a, IntLanes b) {
     return _mm256_or_si256(a, b);
 }
+// (a & mask_a) | (b & mask_b) for masks that share no bit.
+inline IntLanes merge(IntLanes a, IntLanes mask_a, IntLanes b, IntLanes mask_b) {
+    return bit_or(bit_and(a, mask_a), bit_and(b, mask_b));
+}
 inline IntLanes shift_right16(IntLanes a, int n_bits) {
     return _mm256_srli_epi16(a, n_bits);
 }

@@ -29,6 +29,11 @@ inline IntLanes bit_and(IntLanes a, IntLanes b) {
 inline IntLanes bit_or(IntLanes a, IntLanes b) {
     return _mm512_or_si512(a, b);
 }
+// (a & mask_a) | (b & mask_b) for masks that share no bit.
+inline IntLanes merge(IntLanes a, IntLanes mask_a, IntLanes b, IntLanes mask_b) {
+    const IntLanes selected = _mm512_ternarylogic_epi32(mask_a, a, b, 0xca);
+    return _mm512_and_si512(selected, _mm512_or_si512(mask_a, mask_b));
+}
 inline IntLanes shift_right16(IntLanes a, int n_bits) {
     return _mm512_srli_epi16(a, unsigned(n_bits));
 }

@@ -38,6 +38,10 @@ inline IntLanes bit_and(IntLanes a, IntLanes b) {
 inline IntLanes bit_or(IntLanes a, IntLanes b) {
     return vorrq_s32(a, b);
 }
+// (a & mask_a) | (b & mask_b) for masks that share no bit.
+inline IntLanes merge(IntLanes a, IntLanes mask_a, IntLanes b, IntLanes mask_b) {
+    return bit_or(bit_and(a, mask_a), bit_and(b, mask_b));
+}
 inline IntLanes shift_right16(IntLanes a, int n_bits) {
     return vreinterpretq_s32_u16(vreinterpretq_u16_s32(a) >> vdupq_n_u16(uint16_t(n_bits)));
 }

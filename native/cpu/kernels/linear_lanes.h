@@ -14,47 +14,6 @@ namespace native::cpu::KERNEL_ISA {
 constexpr int kRowTile = 64;  // activation rows per pass; their accumulators stay in L1
 static_assert(kRowGroup % kLanes == 0, "threads share out whole groups of rows");
 
-// The weight rows from r0 on, block by block; rows past the end are zero.
-template <class Block>
-class WeightRows {
-public:
-    WeightRows(const LinearArgs& a, int64_t r0)
-        : first_(a.weight + r0 * a.row_bytes),
-          n_rows_(a.n_out - r0),
-          stride_(a.row_bytes),
-          has_bytes_before_(r0 > 0 || sizeof(Block) >= 32) {}
-
-    // Block b of the i-th group. Up to 32 bytes that end with a block may be read.
-    BlockRows<Block> block(int64_t b, int i) {
-        const uint8_t* first = first_ + i * kLanes * stride_.x1 + b * int64_t(sizeof(Block));
-        const bool may_read_before = has_bytes_before_ || i > 0 || b > 0;
-        if (n_rows_ >= (i + 1) * kLanes && may_read_before) [[likely]]
-            return {first, stride_};
-        const int64_t n_rows = n_rows_ - i * kLanes < kLanes ? n_rows_ - i * kLanes : kLanes;
-        for (int64_t r = 0; r < n_rows; ++r)
-            std::memcpy(spare_ + r + kSpareBefore, first + r * stride_.x1, sizeof(Block));
-        return {spare_ + kSpareBefore, RowStride(sizeof(Block))};
-    }
-
-private:
-    static constexpr int kSpareBefore = 1;
-    const uint8_t* first_;
-    int64_t n_rows_;
-    RowStride stride_;
-    bool has_bytes_before_;
-    Block spare_[kSpareBefore + kLanes] = {};
-};
-
-// Fetches block b's share of the rows that come next, which lie behind the present ones in the
-// file. So many short streams are more than the hardware prefetcher follows.
-template <class Block>
-inline void prefetch_next_rows(const LinearArgs& a, int64_t r0, int64_t b, int n) {
-    const uint8_t* next = a.weight + (r0 + n) * a.row_bytes;
-    const int64_t begin = b * n * int64_t(sizeof(Block));
-    for (int64_t i = begin; i < begin + n * int64_t(sizeof(Block)); i += 64)
-        __builtin_prefetch(next + i);
-}
-
 // Rows [t0, t0 + n_rows) of the activations of one block.
 struct ActivationRows {
     const Activations& activations;
@@ -97,7 +56,7 @@ __attribute__((flatten)) inline void linear_q8_rows(const LinearArgs& a, int64_t
         const int64_t n_rows = a.n_rows - t0 < kRowTile ? a.n_rows - t0 : kRowTile;
         for (int64_t i = 0; i < n_rows * kSets; ++i) store_lanes(acc + i * kLanes, splat_lanes(0));
         for (int64_t b = 0; b < a.n_cols / kBlock; ++b) {
-            if (t0 == 0) prefetch_next_rows<Block>(a, r0, b, kWidth);
+            if (t0 == 0) prefetch_next_group<Block>(a, r0, b, kWidth);
             IntLanes w[kSets][8];
             FloatLanes d[kSets], m[kSets];
 #pragma GCC unroll 2
@@ -112,13 +71,14 @@ __attribute__((flatten)) inline void linear_q8_rows(const LinearArgs& a, int64_t
 // that their weights fit the registers.
 template <class Weights, int kSets>
 inline void add_sub_blocks(const ActivationRows& rows, int pair, int first,
-                           const IntLanes (&w)[kSets][2][8], const SuperHead* head, int32_t* isum) {
+                           const IntLanes (&packed)[kSets][8], const SuperHead* head,
+                           int32_t* isum) {
     constexpr int kSubBlocks = kMostSets / kSets, kScales = 8 / Weights::kGroupsOfScale;
     IntLanes weights[kSubBlocks][kSets][8];
     ScaleLanes scale[kSubBlocks][kScales][kSets];
     for (int s = 0; s < kSubBlocks; ++s)
         for (int i = 0; i < kSets; ++i) {
-            for (int g = 0; g < 8; ++g) weights[s][i][g] = w[i][first + s][g];
+            Weights::unpack(packed[i], head[i], pair, first + s, weights[s][i]);
             for (int k = 0; k < kScales; ++k)
                 scale[s][k][i] = head[i].scale[kScales * Weights::sub_block(pair, first + s) + k];
         }
@@ -178,20 +138,24 @@ __attribute__((flatten)) inline void linear_q8k_rows(const LinearArgs& a, int64_
         const int64_t n_rows = a.n_rows - t0 < kRowTile ? a.n_rows - t0 : kRowTile;
         for (int64_t i = 0; i < n_rows * kSets; ++i) store_lanes(acc + i * kLanes, splat_lanes(0));
         for (int64_t b = 0; b < a.n_cols / kSuperBlock; ++b) {
-            if (t0 == 0) prefetch_next_rows<Block>(a, r0, b, kWidth);
             const ActivationRows x{a.activations, b * a.n_rows + t0, n_rows};
             for (int64_t i = 0; i < n_rows * kSets; ++i)
                 store_lanes(isum + i * kLanes, zero_lanes());
             SuperHead head[kSets];
 #pragma GCC unroll 2
             for (int i = 0; i < kSets; ++i) Weights::unpack_head(rows.block(b, i), &head[i]);
+#pragma GCC unroll 4
             for (int pair = 0; pair < 4; ++pair) {
-                IntLanes w[kSets][2][8];
+                IntLanes packed[kSets][8];
 #pragma GCC unroll 2
-                for (int i = 0; i < kSets; ++i)
-                    Weights::unpack_pair(rows.block(b, i), head[i], pair, w[i]);
+                for (int i = 0; i < kSets; ++i) {
+                    if (t0 == 0)
+                        prefetch_ahead<Block>(a, r0, b, kWidth, pair * kSets + i, 4 * kSets);
+                    gather32(rows.block(b, i), Weights::kPairs + 32 * pair, packed[i]);
+                }
+#pragma GCC unroll 2
                 for (int s = 0; s < 2; s += kMostSets / kSets)
-                    add_sub_blocks<Weights, kSets>(x, pair, s, w, head, isum);
+                    add_sub_blocks<Weights, kSets>(x, pair, s, packed, head, isum);
             }
             add_super_block<Block, kSets>(x, head, isum, acc);
         }

@@ -1,57 +1,13 @@
 // Weight blocks of a group of rows, from the file's layout into registers whose lane r belongs to
 // row r: four consecutive values of the row, one per byte. Part of linear_lanes.h.
 //
-// 16 bytes of every row are transposed as 4-byte words. Scales lie beside the values, so they come
-// the same way: one by one they would cost more than the values.
+// 16 or 32 bytes of every row are transposed as 4-byte words. Scales lie beside the values, so they
+// come the same way: one by one they would cost more than the values.
 #pragma once
 
-#include "../kernels.h"
-#if NATIVE_AVX512
-#include "lanes_avx512.h"
-#elif NATIVE_AVX2
-#include "lanes_avx2.h"
-#else
-#include "lanes_neon.h"
-#endif
+#include "linear_rows.h"
 
 namespace native::cpu::KERNEL_ISA {
-
-// A number the compiler must not take apart again.
-inline int64_t opaque(int64_t value) {
-    asm("" : "+r"(value));
-    return value;
-}
-
-// Where the rows of a group lie: row r of 8 at base + r * stride. With the odd multiples at hand
-// every row is an address of its own, without a table of pointers to be read.
-struct RowStride {
-    int64_t x1, x3, x5, x7;
-    explicit RowStride(int64_t stride)
-        : x1(opaque(stride)),
-          x3(opaque(3 * stride)),
-          x5(opaque(5 * stride)),
-          x7(opaque(7 * stride)) {}
-    int64_t times(int row) const {
-        if (row % 2 == 0) return row == 6 ? 2 * x3 : row * x1;
-        return row == 1 ? x1 : row == 3 ? x3 : row == 5 ? x5 : x7;
-    }
-};
-
-// The same block of every row of a group.
-template <class Block>
-struct BlockRows {
-    const uint8_t *low, *high;  // of rows 0..7 and 8..15
-    RowStride stride;
-
-    BlockRows(const void* first, RowStride row_stride)
-        : low(static_cast<const uint8_t*>(first)),
-          high(low + 8 * row_stride.x1),
-          stride(row_stride) {}
-
-    const uint8_t* at(int row, int64_t offset) const {
-        return (row < 8 ? low : high) + stride.times(row % 8) + offset;
-    }
-};
 
 // Four vectors as a 4 x 4 matrix of words in every 128-bit part, transposed.
 inline void transpose(IntLanes r0, IntLanes r1, IntLanes r2, IntLanes r3, IntLanes* words) {
@@ -152,7 +108,7 @@ struct Q8Weights {
     }
 };
 
-// ---- 256-element super-blocks, unpacked in pairs of sub-blocks of 32 ----
+// ---- 256-element super-blocks of eight sub-blocks of 32 ----
 
 // Per super-block: a scale per sub-block (Q6_K: two), minima as pairs of i16 that meet the
 // activation sums of 16 elements each, and the bytes with the values' upper bits.
@@ -194,58 +150,52 @@ inline void unpack_scales_min(const BlockRows<Block>& rows, SuperHead* head) {
     }
 }
 
-// Two sub-blocks of Q4_K or Q5_K: the low nibbles of 32 bytes, then their high ones.
-template <class Block>
-inline void unpack_k_nibbles(const BlockRows<Block>& rows, int pair, IntLanes (&w)[2][8]) {
-    const IntLanes low = splat8(15);
-    IntLanes packed[8];
-    gather32(rows, int64_t(offsetof(Block, qs)) + 32 * pair, packed);
-    for (int g = 0; g < 8; ++g) {
-        w[0][g] = bit_and(packed[g], low);
-        w[1][g] = bit_and(shift_right16(packed[g], 4), low);
-    }
-}
-
-// kSums as for Q8Weights; kGroupsOfScale groups share a scale. `unpack_pair` writes the sub-blocks
-// sub_block(pair, 0) and sub_block(pair, 1).
+// How the values of a super-block lie: a pair of sub-blocks shares 32 bytes, the first in the low
+// nibbles, the second in the high ones. Pair p is the sub-blocks sub_block(p, 0) and (p, 1);
+// `unpack` makes one of the two from the bytes. kSums is as for Q8Weights; kGroupsOfScale groups
+// share a scale.
 template <class Block>
 struct Q8KWeights;
+
+inline IntLanes nibbles(IntLanes packed, int i) {
+    return bit_and(i == 0 ? packed : shift_right16(packed, 4), splat8(15));
+}
 
 template <>
 struct Q8KWeights<BlockQ4_K> {
     static constexpr int kSums = 8, kGroupsOfScale = 8;
-    static int sub_block(int pair, int i) { return 2 * pair + i; }
+    static constexpr int64_t kPairs = offsetof(BlockQ4_K, qs);
+    static constexpr int sub_block(int pair, int i) { return 2 * pair + i; }
     static void unpack_head(const BlockRows<BlockQ4_K>& rows, SuperHead* head) {
         unpack_scales_min(rows, head);
     }
-    static void unpack_pair(const BlockRows<BlockQ4_K>& rows, const SuperHead&, int pair,
-                            IntLanes (&w)[2][8]) {
-        unpack_k_nibbles(rows, pair, w);
+    static void unpack(const IntLanes* packed, const SuperHead&, int, int i, IntLanes* w) {
+        for (int g = 0; g < 8; ++g) w[g] = nibbles(packed[g], i);
     }
 };
 
 template <>
 struct Q8KWeights<BlockQ5_K> {
     static constexpr int kSums = 4, kGroupsOfScale = 8;
-    static int sub_block(int pair, int i) { return 2 * pair + i; }
+    static constexpr int64_t kPairs = offsetof(BlockQ5_K, qs);
+    static constexpr int sub_block(int pair, int i) { return 2 * pair + i; }
     static void unpack_head(const BlockRows<BlockQ5_K>& rows, SuperHead* head) {
         unpack_scales_min(rows, head);
         gather32(rows, offsetof(BlockQ5_K, qh), head->high);
     }
-    static void unpack_pair(const BlockRows<BlockQ5_K>& rows, const SuperHead& head, int pair,
-                            IntLanes (&w)[2][8]) {
-        unpack_k_nibbles(rows, pair, w);
-        for (int i = 0; i < 2; ++i)
-            for (int g = 0; g < 8; ++g)
-                w[i][g] = add_where_set(w[i][g], head.high[g], splat8(1 << (2 * pair + i)), 16);
+    static void unpack(const IntLanes* packed, const SuperHead& head, int pair, int i,
+                       IntLanes* w) {
+        const IntLanes mask = splat8(1 << (2 * pair + i));
+        for (int g = 0; g < 8; ++g)
+            w[g] = add_where_set(nibbles(packed[g], i), head.high[g], mask, 16);
     }
 };
 
 template <>
 struct Q8KWeights<BlockQ6_K> {
     static constexpr int kSums = 2, kGroupsOfScale = 4;
-    // A half of the block is four sub-blocks: the low nibbles of 64 bytes, then their high ones.
-    static int sub_block(int pair, int i) { return 4 * (pair / 2) + pair % 2 + 2 * i; }
+    static constexpr int64_t kPairs = offsetof(BlockQ6_K, ql);
+    static constexpr int sub_block(int pair, int i) { return 4 * (pair / 2) + pair % 2 + 2 * i; }
     static void unpack_head(const BlockRows<BlockQ6_K>& rows, SuperHead* head) {
         IntLanes scales[4], tail[4];  // four signed scales per row each
         gather16(rows, offsetof(BlockQ6_K, scales), scales);
@@ -261,17 +211,15 @@ struct Q8KWeights<BlockQ6_K> {
         gather32(rows, offsetof(BlockQ6_K, qh), head->high);
         gather32(rows, offsetof(BlockQ6_K, qh) + 32, head->high + 8);
     }
-    static void unpack_pair(const BlockRows<BlockQ6_K>& rows, const SuperHead& head, int pair,
-                            IntLanes (&w)[2][8]) {
+    static void unpack(const IntLanes* packed, const SuperHead& head, int pair, int i,
+                       IntLanes* w) {
         const IntLanes low = splat8(15), upper = splat8(0x30);
-        IntLanes packed[8];
-        gather32(rows, int64_t(offsetof(BlockQ6_K, ql)) + 32 * pair, packed);
+        const int first_bit = 2 * (pair % 2) + 4 * i;  // of the two upper bits in the byte of qh
         for (int g = 0; g < 8; ++g) {
-            const IntLanes high = head.high[8 * (pair / 2) + g];  // bits 0..1 and 4..5, or 2 on
-            const IntLanes bits[2] = {shift_left16(high, pair % 2 ? 2 : 4),
-                                      pair % 2 ? shift_right16(high, 2) : high};
-            w[0][g] = bit_or(bit_and(packed[g], low), bit_and(bits[0], upper));
-            w[1][g] = bit_or(bit_and(shift_right16(packed[g], 4), low), bit_and(bits[1], upper));
+            const IntLanes bytes = head.high[8 * (pair / 2) + g];
+            const IntLanes high = first_bit < 4 ? shift_left16(bytes, 4 - first_bit)
+                                                : shift_right16(bytes, first_bit - 4);
+            w[g] = merge(i == 0 ? packed[g] : shift_right16(packed[g], 4), low, high, upper);
         }
     }
 };
