@@ -17,7 +17,7 @@ ANCHOR_ROWS = (1, 2, 4, 8, 16, 32, 64)  # between them, costs are interpolated
 _MEASURING_ORDER = (1, 8, 32, 4, 16, 64, 2)
 _MEASURING_S = 0.45  # as much as a first start may be delayed
 _LEAST_RUNS, _MOST_RUNS = 3, 5
-_KEPT_FROM_MS = 200.0  # what is measured faster than this is measured again rather than kept
+_LEAST_KEPT_BYTES = 32 * 2**20  # of a model
 _CORRECTED_FROM_STEPS = 500
 _HASHED_BYTES = 2**16
 # How far a real step moves all costs, and how much further its own: a machine that is busy or warm
@@ -42,7 +42,7 @@ class StepCosts:
         for i in reversed(range(len(known) - 1)):
             known[i] = min(known[i], known[i + 1])
         self._anchors = known
-        self._is_guess = is_guess
+        self.is_guess = is_guess
         self.n_observed = 0
         self.by_rows = self._interpolate()
 
@@ -53,8 +53,7 @@ class StepCosts:
         """A real step of `n_rows` took `ms`: believe it a little."""
         self.n_observed += 1
         surprise = ms / self.by_rows[n_rows]
-        if self._is_guess:
-            self._is_guess = False
+        if self.is_guess and self.n_observed == 1:
             self._anchors = [anchor * surprise for anchor in self._anchors]
             self.by_rows = self._interpolate()
             return
@@ -104,8 +103,8 @@ def guessed_costs() -> StepCosts:
     return StepCosts({1: 1.0}, is_guess=True)
 
 
-def measure(step: Callable[[int], None], most_rows: int) -> tuple[StepCosts, float]:
-    """Times `step(n_rows)` within about half a second; also how many milliseconds that took.
+def measure(step: Callable[[int], None], most_rows: int) -> StepCosts:
+    """Times `step(n_rows)` within about half a second.
 
     Costs grow nearly in a line, so a slow model, which leaves no time for all anchors, is measured
     far apart first. The least of a few runs counts: whatever else the machine does adds to it.
@@ -123,7 +122,7 @@ def measure(step: Callable[[int], None], most_rows: int) -> tuple[StepCosts, flo
                 break
         if perf_counter() - started > _MEASURING_S * (_LEAST_RUNS - 1) / _LEAST_RUNS:
             break
-    return StepCosts(best), (perf_counter() - started) * 1000
+    return StepCosts(best)
 
 
 class CostFile:
@@ -132,6 +131,7 @@ class CostFile:
     def __init__(self, model: Path, machine: str, folder: Path | None = None) -> None:
         """`machine` says all that the costs depend on beside the model's file."""
         folder = folder or Path(platformdirs.user_cache_dir("flash-lsp")) / "step_costs"
+        self._is_kept = model.stat().st_size >= _LEAST_KEPT_BYTES
         self._path = folder / f"{_fingerprint(model, machine)}.json"
 
     def load(self) -> StepCosts | None:
@@ -144,11 +144,12 @@ class CostFile:
             return None
         return StepCosts(anchors)
 
-    def exists(self) -> bool:
-        return self._path.exists()
-
     def store(self, costs: StepCosts) -> None:
-        """Keeps them; a folder that cannot be written costs a measurement each time, no more."""
+        """Keeps them; a folder that cannot be written costs a measurement each time, no more.
+
+        Those of small models are not worth a file: they are measured in no time."""
+        if not self._is_kept:
+            return
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             part = self._path.with_suffix(".part")
@@ -162,15 +163,14 @@ def measured_costs(step: Callable[[int], None], most_rows: int, file: CostFile) 
     """The costs kept in `file`, or those of steps up to `most_rows` measured now and kept."""
     costs = file.load()
     if costs is None:
-        costs, took_ms = measure(step, most_rows)
-        if took_ms >= _KEPT_FROM_MS:
-            file.store(costs)
+        costs = measure(step, most_rows)
+        file.store(costs)
     return costs
 
 
 def keep_corrected(costs: StepCosts, file: CostFile) -> None:
     """Replaces what was measured once by what many real steps made of it."""
-    if costs.n_observed >= _CORRECTED_FROM_STEPS and file.exists():
+    if not costs.is_guess and costs.n_observed >= _CORRECTED_FROM_STEPS:
         file.store(costs)
 
 
