@@ -5,8 +5,8 @@
 Prints argmax agreement, the Kullback-Leibler divergence over the whole vocabulary and the ratio of
 perplexities, for four pairs: both engines as they run every day, llama.cpp against itself with its
 attention computed another way (the noise that 8-bit activations bring), our q8_0 KV cache against
-our f16 one, and both engines without rounding of activations. Exits with 1 if the perplexities differ by more than 0.5 %, or if without rounding
-fewer than 99.5 % of the positions agree.
+our f16 one, and both engines without rounding of activations. Exits with 1 if the perplexities
+differ by more than 0.5 %, or if without rounding fewer than 99.5 % of the positions agree.
 """
 
 import argparse
