@@ -212,7 +212,9 @@ def _plan_arena(
         for field in fields(op):
             value = getattr(op, field.name)
             for tensor in _activations(value):
-                lives[tensor] = (lives.get(tensor, (i, i))[0], i)
+                # One op longer than needed: what the next one writes lies elsewhere, so that the
+                # plan can run the two part by part where their rows allow it.
+                lives[tensor] = (lives.get(tensor, (i, i))[0], i + 1)
     if program.logits is not None:
         lives[program.logits] = (lives[program.logits][0], len(ops))
     tensors = list(lives)

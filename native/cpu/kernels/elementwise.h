@@ -24,7 +24,19 @@ inline void rope(float* x, const float* cos, const float* sin, int64_t n_heads, 
     const int64_t n_pairs = n_rot / 2;
     const int64_t step = is_neox ? 1 : 2, partner = is_neox ? n_pairs : 1;
     for (int64_t h = 0; h < n_heads; ++h, x += head_dim) {
-        for (int64_t i = 0; i < n_pairs; ++i) {
+        int64_t i = 0;
+        for (; i + 8 <= n_pairs; i += 8) {
+            const f32x8 c = load(cos + i), s = load(sin + i);
+            Pairs p = is_neox ? Pairs{load(x + i), load(x + i + n_pairs)} : load_pairs(x + 2 * i);
+            p = {fma(p.first, c, -(p.second * s)), fma(p.first, s, p.second * c)};
+            if (is_neox) {
+                store(x + i, p.first);
+                store(x + i + n_pairs, p.second);
+            } else {
+                store_pairs(x + 2 * i, p);
+            }
+        }
+        for (; i < n_pairs; ++i) {
             const float a = x[i * step], b = x[i * step + partner];
             x[i * step] = fma(a, cos[i], -(b * sin[i]));
             x[i * step + partner] = fma(a, sin[i], b * cos[i]);
@@ -80,10 +92,14 @@ inline void quantize_q8k(const float* x, int64_t n_cols, const Activations& out,
 }
 
 inline float max_of(const float* x, int64_t n) {
-    f32x8 best = splat(-__builtin_inff());
+    // Four chains of comparisons at once: one would wait for each of its results.
+    f32x8 best[4];
+    for (f32x8& lanes : best) lanes = splat(-__builtin_inff());
     int64_t i = 0;
-    for (; i + 8 <= n; i += 8) best = max(load(x + i), best);
-    float largest = max_lane(best);
+    for (; i + 32 <= n; i += 32)
+        for (int j = 0; j < 4; ++j) best[j] = max(load(x + i + 8 * j), best[j]);
+    for (; i + 8 <= n; i += 8) best[0] = max(load(x + i), best[0]);
+    float largest = max_lane(max(max(best[0], best[1]), max(best[2], best[3])));
     for (; i < n; ++i) largest = x[i] > largest ? x[i] : largest;
     return largest;
 }

@@ -94,6 +94,22 @@ inline int32_t round_16(const float* x, float inverse, int8_t* q) {
     return vaddlvq_s16(vaddq_s16(low, high));
 }
 
+// Eight pairs: their first members, and their second ones.
+struct Pairs {
+    f32x8 first, second;
+};
+
+// Pairs that lie side by side: first, second, first, second, ...
+inline Pairs load_pairs(const float* p) {
+    const float32x4x2_t low = vld2q_f32(p), high = vld2q_f32(p + 8);
+    return {{low.val[0], high.val[0]}, {low.val[1], high.val[1]}};
+}
+
+inline void store_pairs(float* p, Pairs v) {
+    vst2q_f32(p, {{v.first.low, v.second.low}});
+    vst2q_f32(p + 8, {{v.first.high, v.second.high}});
+}
+
 inline f32x8 load_half(const uint16_t* p) {
     const float16x8_t v = vreinterpretq_f16_u16(vld1q_u16(p));
     return {vcvt_f32_f16(vget_low_f16(v)), vcvt_high_f32_f16(v)};

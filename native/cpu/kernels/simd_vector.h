@@ -118,6 +118,23 @@ inline int32_t round_16(const float* x, float inverse, int8_t* q) {
 #endif
 }
 
+// Eight pairs: their first members, and their second ones.
+struct Pairs {
+    f32x8 first, second;
+};
+
+// Pairs that lie side by side: first, second, first, second, ...
+inline Pairs load_pairs(const float* p) {
+    const f32x8 low = load(p), high = load(p + 8);
+    return {__builtin_shufflevector(low, high, 0, 2, 4, 6, 8, 10, 12, 14),
+            __builtin_shufflevector(low, high, 1, 3, 5, 7, 9, 11, 13, 15)};
+}
+
+inline void store_pairs(float* p, Pairs v) {
+    store(p, __builtin_shufflevector(v.first, v.second, 0, 8, 1, 9, 2, 10, 3, 11));
+    store(p + 8, __builtin_shufflevector(v.first, v.second, 4, 12, 5, 13, 6, 14, 7, 15));
+}
+
 inline f32x8 load_half(const uint16_t* p) {
 #if NATIVE_AVX2
     return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
