@@ -148,8 +148,10 @@ class DecodeBench:
         self, peer: LlamaCpp | None, open_things: ExitStack, say: Callable[[str], None]
     ) -> None:
         args, info = self._args, self._plain.info
+        drafter = args.drafter
         for engine in add_own(self._field, self._plain, self._config, args.speculation):
             open_things.callback(engine.close)
+            drafter = engine.info.drafter or drafter  # the one that ships, if none was named
         if peer is not None:
             add_stepped(self._field, peer)
         python = find_python(args.xllamacpp_python, "xllamacpp")
@@ -159,8 +161,8 @@ class DecodeBench:
                 "--xllamacpp-python names no interpreter that has it."
             )
             return
-        drafter = None if args.drafter is None else Path(args.drafter)
-        setup = PeerSetup(python, Path(info.path), drafter, info.n_threads, self.most_tokens)
+        file = None if drafter is None else Path(drafter)
+        setup = PeerSetup(python, Path(info.path), file, info.n_threads, self.most_tokens)
         add_servers(self._field, setup, args.peer_modes, open_things, say)
 
 
