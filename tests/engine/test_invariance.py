@@ -11,17 +11,18 @@ from tests.engine.tiny_model import TinyModel, load_tiny, random_tokens
 # Weight types meet in one model as they do in real files.
 MIXED = {"attn_v.weight": "Q8_0", "ffn_down.weight": "Q6_K", "output.weight": "Q8_0"}
 MODELS = [
-    ("qwen2", "Q5_0", MIXED),
-    ("llama", "Q4_1", {}),
-    ("qwen2", "Q4_K", MIXED),
-    ("llama", "F16", {}),
+    ("qwen2", "Q5_0", MIXED, "f16"),
+    ("llama", "Q4_1", {}, "f16"),
+    ("qwen2", "Q4_K", MIXED, "q8_0"),
+    ("llama", "F16", {}, "f16"),
 ]
 
 
-@pytest.fixture(scope="module", params=MODELS, ids=lambda m: f"{m[0]}-{m[1]}")
+@pytest.fixture(scope="module", params=MODELS, ids=lambda m: f"{m[0]}-{m[1]}-{m[3]}")
 def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TinyModel:
-    architecture, quant, quants = request.param
-    return load_tiny(tmp_path_factory.mktemp("model"), architecture, quant, quants=quants)
+    architecture, quant, quants, kv_type = request.param
+    folder = tmp_path_factory.mktemp("model")
+    return load_tiny(folder, architecture, quant, quants=quants, kv_type=kv_type)
 
 
 def in_chunks(tiny: TinyModel, tokens: list[int], sizes: list[int]) -> np.ndarray:

@@ -1,9 +1,12 @@
 """The memory plan is checked before anything is allocated, and says its arithmetic."""
 
+from pathlib import Path
+
 import pytest
 
 from engine.errors import DeviceMemoryError
 from engine.memory import MemoryPlan, available_bytes
+from tests.engine.tiny_model import load_tiny
 
 MIB = 2**20
 
@@ -27,3 +30,12 @@ def test_a_plan_that_fits_passes() -> None:
 def test_this_machine_has_memory() -> None:
     free = available_bytes()
     assert free is None or free > 0
+
+
+def test_smaller_kv_numbers_keep_more_prompts_in_the_same_memory(tmp_path: Path) -> None:
+    wide = load_tiny(tmp_path).loaded
+    narrow = load_tiny(tmp_path, kv_type="q8_0").loaded
+    n_for_context = 512 // 32 + 2
+    assert narrow.block_bytes < 0.6 * wide.block_bytes
+    assert narrow.n_blocks - n_for_context > 1.7 * (wide.n_blocks - n_for_context)
+    assert narrow.memory_bytes < wide.memory_bytes  # for the context itself takes less

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.config import EngineConfig
+from engine.config import EngineConfig, KvCacheType
 from engine.gguf.reader import GgufFile
 from engine.kv_blocks import BlockPool
 from engine.loading import LoadedModel, load_model
@@ -40,11 +40,14 @@ def load_tiny(
     *,
     n_threads: int = 1,
     n_ctx: int = 512,
+    kv_type: KvCacheType = "f16",
     **options: object,
 ) -> TinyModel:
     name = f"{architecture}-{quant}-{'-'.join(map(str, options.values()))}.gguf"
     path = write_tiny_gguf(folder / name, architecture, quant, n_ctx=n_ctx, **options)  # type: ignore[arg-type]
-    config = EngineConfig(model=str(path), n_threads=n_threads, prefix_cache_bytes=2**20)
+    config = EngineConfig(
+        model=str(path), n_threads=n_threads, prefix_cache_bytes=2**20, kv_type=kv_type
+    )
     with GgufFile(path) as file:
         loaded = load_model(file, config)
     return TinyModel(loaded, BlockPool(loaded.n_blocks))

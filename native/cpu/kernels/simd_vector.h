@@ -11,7 +11,7 @@ namespace native::cpu::KERNEL_ISA {
 typedef float f32x8 __attribute__((vector_size(32)));
 
 inline f32x8 splat(float value) {
-    return f32x8{} + value;
+    return f32x8{value, value, value, value, value, value, value, value};
 }
 
 inline f32x8 load(const float* p) {

@@ -8,7 +8,7 @@ namespace native::cpu::KERNEL_ISA {
 #if NATIVE_AVX512
 
 inline f32x16 splat16(float value) {
-    return f32x16{} + value;
+    return _mm512_set1_ps(value);
 }
 inline f32x16 load16(const float* p) {
     f32x16 v;
