@@ -31,6 +31,7 @@ LINEARS: dict[str, tuple[tuple[int, int], ...]] = {
     "Q6_K": ((4864, 896), (8960, 1536), (1536, 151936)),
     # Types that only other files have, at one of the same shapes.
     "Q4_0": ((896, 4864),),
+    "IQ4_NL": ((896, 4864),),
     "Q5_1": ((896, 4864),),
     "Q5_K": ((1536, 8960),),
     "F16": ((896, 4864),),
@@ -45,7 +46,7 @@ ELEMENTWISE_ROWS = (1, 32)
 # Where a quant block holds f16 scales: random bits there could be NaN or denormal.
 _SCALE_OFFSETS: dict[str, tuple[int, ...]] = {
     "Q4_0": (0,), "Q4_1": (0, 2), "Q5_0": (0,), "Q5_1": (0, 2), "Q8_0": (0,),
-    "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,),
+    "IQ4_NL": (0,), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,),
 }  # fmt: skip
 
 Bytes = NDArray[np.uint8]

@@ -22,6 +22,7 @@ constexpr TypeRow kTypes[] = {
     {WeightType::kQ5_0, {"Q5_0", kBlock, sizeof(BlockQ5_0), ActivationFormat::kQ8}},
     {WeightType::kQ5_1, {"Q5_1", kBlock, sizeof(BlockQ5_1), ActivationFormat::kQ8}},
     {WeightType::kQ8_0, {"Q8_0", kBlock, sizeof(BlockQ8_0), ActivationFormat::kQ8}},
+    {WeightType::kIQ4_NL, {"IQ4_NL", kBlock, sizeof(BlockIQ4_NL), ActivationFormat::kQ8}},
     {WeightType::kQ4_K, {"Q4_K", kSuperBlock, sizeof(BlockQ4_K), ActivationFormat::kQ8K}},
     {WeightType::kQ5_K, {"Q5_K", kSuperBlock, sizeof(BlockQ5_K), ActivationFormat::kQ8K}},
     {WeightType::kQ6_K, {"Q6_K", kSuperBlock, sizeof(BlockQ6_K), ActivationFormat::kQ8K}},
@@ -73,6 +74,14 @@ void dequantize(const BlockQ5_1& b, float* out) {
 void dequantize(const BlockQ8_0& b, float* out) {
     const float d = half_to_float(b.d);
     for (int i = 0; i < 32; ++i) out[i] = d * float(b.qs[i]);
+}
+
+void dequantize(const BlockIQ4_NL& b, float* out) {
+    const float d = half_to_float(b.d);
+    for (int i = 0; i < 16; ++i) {
+        out[i] = d * float(kCodebook[b.qs[i] & 15]);
+        out[i + 16] = d * float(kCodebook[b.qs[i] >> 4]);
+    }
 }
 
 void dequantize(const BlockQ4_K& b, float* out) {
@@ -150,6 +159,7 @@ void dequantize_row(WeightType type, const void* row, float* out, int64_t n_cols
         case WeightType::kQ5_0: return dequantize_blocks<BlockQ5_0>(row, out, n_cols, kBlock);
         case WeightType::kQ5_1: return dequantize_blocks<BlockQ5_1>(row, out, n_cols, kBlock);
         case WeightType::kQ8_0: return dequantize_blocks<BlockQ8_0>(row, out, n_cols, kBlock);
+        case WeightType::kIQ4_NL: return dequantize_blocks<BlockIQ4_NL>(row, out, n_cols, kBlock);
         case WeightType::kQ4_K: return dequantize_blocks<BlockQ4_K>(row, out, n_cols, kSuperBlock);
         case WeightType::kQ5_K: return dequantize_blocks<BlockQ5_K>(row, out, n_cols, kSuperBlock);
         case WeightType::kQ6_K: return dequantize_blocks<BlockQ6_K>(row, out, n_cols, kSuperBlock);

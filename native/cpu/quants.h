@@ -23,11 +23,16 @@ enum class WeightType : int32_t {
     kQ4_K = 12,
     kQ5_K = 13,
     kQ6_K = 14,
+    kIQ4_NL = 20,
     kBF16 = 30,
 };
 
 constexpr int kBlock = 32;        // elements of a plain quant block
 constexpr int kSuperBlock = 256;  // elements of a K-quant super-block
+
+// The values that IQ4_NL's nibbles stand for.
+constexpr int8_t kCodebook[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                  1,    13,   25,  38,  53,  69,  89,  113};
 
 struct BlockQ4_0 {
     uint16_t d;      // scale, f16
@@ -51,6 +56,10 @@ struct BlockQ8_0 {
     uint16_t d;
     int8_t qs[32];
 };
+struct BlockIQ4_NL {
+    uint16_t d;
+    uint8_t qs[16];  // as Q4_0's, but nibbles index kCodebook
+};
 struct BlockQ4_K {
     uint16_t d, dmin;    // f16 scales of the 6-bit scales and minima
     uint8_t scales[12];  // eight 6-bit scales and eight 6-bit minima
@@ -68,6 +77,7 @@ struct BlockQ6_K {
     int8_t scales[16];  // one per 16 elements
     uint16_t d;
 };
+static_assert(sizeof(BlockIQ4_NL) == 18);
 static_assert(sizeof(BlockQ4_0) == 18 && sizeof(BlockQ4_1) == 20 && sizeof(BlockQ5_0) == 22);
 static_assert(sizeof(BlockQ5_1) == 24 && sizeof(BlockQ8_0) == 34 && sizeof(BlockQ4_K) == 144);
 static_assert(sizeof(BlockQ5_K) == 176 && sizeof(BlockQ6_K) == 210);

@@ -34,7 +34,7 @@ def rms(error: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen2"])
-@pytest.mark.parametrize("quant", ["F32", "BF16", "Q4_0", "Q5_1", "Q8_0", "Q4_K", "Q5_K", "Q6_K"])
+@pytest.mark.parametrize("quant", ["F32", "BF16", "Q4_0", "Q5_1", "Q8_0", "IQ4_NL", "Q4_K", "Q5_K", "Q6_K"])
 def test_logits_equal_the_float64_oracle(tmp_path: Path, architecture: str, quant: str) -> None:
     path = write_tiny_gguf(tmp_path / "m.gguf", architecture, quant)
     tokens = random_tokens(60)
@@ -53,7 +53,7 @@ def test_a_tied_head_reuses_the_embedding_table(tmp_path: Path, tied_head: bool)
     assert rms(logits(path, tokens, is_exact=True) - expected) < TOLERANCE * expected.std()
 
 
-@pytest.mark.parametrize("quant", ["Q2_K", "Q3_K", "IQ4_NL", "IQ4_XS"])
+@pytest.mark.parametrize("quant", ["Q2_K", "Q3_K", "IQ4_XS"])
 def test_other_weight_types_are_converted_with_a_notice(tmp_path: Path, quant: str) -> None:
     path = write_tiny_gguf(tmp_path / "m.gguf", "llama", quant)
     with GgufFile(path) as file:

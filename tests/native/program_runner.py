@@ -107,7 +107,7 @@ def random_blocks(
     block_elements, block_bytes = gguf.GGML_QUANT_SIZES[kind]
     n_blocks = n_out * n_cols // block_elements
     blocks = rng.integers(0, 256, (n_blocks, block_bytes), dtype=np.uint8)
-    for offset in {"Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,)}[quant]:
+    for offset in {"IQ4_NL": (0,), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,)}[quant]:
         scales = rng.uniform(-0.01, 0.01, n_blocks).astype(np.float16)
         blocks[:, offset : offset + 2] = scales.view(np.uint8).reshape(-1, 2)
     packed = blocks.reshape(n_out, -1)

@@ -64,8 +64,8 @@ def test_rows_dequantize_as_gguf_says(quant: str) -> None:
     np.testing.assert_allclose(_native.dequantize(packed, int(kind), 256), expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("quant", ["Q4_K", "Q5_K", "Q6_K"])
-def test_super_blocks_dequantize_as_gguf_says(quant: str) -> None:
+@pytest.mark.parametrize("quant", ["IQ4_NL", "Q4_K", "Q5_K", "Q6_K"])
+def test_types_gguf_only_reads_dequantize_as_it_says(quant: str) -> None:
     weight, packed, meant = random_blocks("w", 1, 512, quant, np.random.default_rng(3))
     found = _native.dequantize(packed, weight.type_id, 512)
     np.testing.assert_allclose(found, meant[0], rtol=1e-5, atol=1e-6)

@@ -12,12 +12,14 @@ from tests.native.program_runner import (
     random_blocks,
 )
 
-# gguf can quantize the first row; the second is tested with random bits.
+# gguf can quantize the first row; the others are tested with random bits.
 QUANTIZABLE = ("F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0")
 K_QUANTS = ("Q4_K", "Q5_K", "Q6_K")
-ALL_TYPES = QUANTIZABLE + K_QUANTS
+RANDOM = ("IQ4_NL", *K_QUANTS)
+ALL_TYPES = QUANTIZABLE + RANDOM
 
-BLOCK = dict.fromkeys(("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"), 32) | dict.fromkeys(K_QUANTS, 256)
+PLAIN = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL")
+BLOCK = dict.fromkeys(PLAIN, 32) | dict.fromkeys(K_QUANTS, 256)
 # Sums of a few hundred products in f32.
 RELATIVE_TOLERANCE = 3e-6
 
@@ -34,7 +36,7 @@ def rounded(x: np.ndarray, quant: str) -> np.ndarray:
 
 
 def make(quant: str, n_out: int, n_cols: int, rng: np.random.Generator):
-    if quant in K_QUANTS:
+    if quant in RANDOM:
         return random_blocks("w", n_out, n_cols, quant, rng)
     values = rng.standard_normal((n_out, n_cols)).astype(np.float32)
     return quantized_weight("w", values, quant)

@@ -25,36 +25,70 @@ inline void write_group(const LinearArgs& a, const float* acc, int64_t stride, i
     }
 }
 
+// Writes n elements of a weight row, from a multiple of kSuperBlock on, as floats.
+inline void widen(WeightType type, const uint8_t* weight, float* w, int64_t n) {
+    if (type != WeightType::kF16) return dequantize_row(type, weight, w, n);
+    const auto* halves = reinterpret_cast<const uint16_t*>(weight);
+    int64_t i = 0;
+    for (; i + 8 <= n; i += 8) store(w + i, load_half(halves + i));
+    for (; i < n; ++i) w[i] = half_to_float(halves[i]);
+}
+
+constexpr int kFloatRows = 4;  // weight rows computed together: sums that wait for each other less
+
+// lanes (kTimes, kFloatRows) += the products of x (kTimes, n_cols) and w, eight elements at a time.
+template <int kTimes>
+inline void add_products(const float (*w)[kSuperBlock], const float* x, int64_t n_cols, int64_t n,
+                         f32x8* lanes) {
+    f32x8 total[kTimes][kFloatRows];
+    for (int t = 0; t < kTimes; ++t)
+        for (int r = 0; r < kFloatRows; ++r) total[t][r] = lanes[t * kFloatRows + r];
+    for (int64_t i = 0; i + 8 <= n; i += 8)
+        for (int t = 0; t < kTimes; ++t)
+            for (int r = 0; r < kFloatRows; ++r)
+                total[t][r] = fma(load(w[r] + i), load(x + t * n_cols + i), total[t][r]);
+    for (int t = 0; t < kTimes; ++t)
+        for (int r = 0; r < kFloatRows; ++r) lanes[t * kFloatRows + r] = total[t][r];
+}
+
 // Float activations with weights of any type: eight lanes over K, then the fixed horizontal sum; a
-// tail in order. Weights are dequantized in chunks, once for all rows of a tile.
-inline void linear_float(const LinearArgs& a, int64_t begin, int64_t end) {
+// tail in order. Weights are widened in chunks, once for all rows of a tile.
+inline void linear_float_rows(const LinearArgs& a, int64_t r0, int64_t n_out) {
     constexpr int kTile = 64;
     const int64_t element_bytes_x256 = a.row_bytes * kSuperBlock / a.n_cols;
-    float w[kSuperBlock];
-    f32x8 lanes[kTile];
-    for (int64_t r = begin; r < end; ++r)
-        for (int64_t t0 = 0; t0 < a.n_rows; t0 += kTile) {
-            const int64_t n_rows = a.n_rows - t0 < kTile ? a.n_rows - t0 : kTile;
-            for (int64_t t = 0; t < n_rows; ++t) lanes[t] = splat(0);
-            int64_t n = 0;  // elements of the present chunk
-            for (int64_t c = 0; c < a.n_cols; c += n) {
-                n = a.n_cols - c < kSuperBlock ? a.n_cols - c : kSuperBlock;
-                const int64_t chunk_idx = c / kSuperBlock;
-                dequantize_row(a.type, a.weight + r * a.row_bytes + chunk_idx * element_bytes_x256,
-                               w, n);
-                for (int64_t t = 0; t < n_rows; ++t) {
-                    const float* x = a.x + (t0 + t) * a.n_cols + c;
-                    for (int64_t i = 0; i + 8 <= n; i += 8)
-                        lanes[t] = fma(load(w + i), load(x + i), lanes[t]);
-                }
-            }
-            for (int64_t t = 0; t < n_rows; ++t) {
-                float acc = sum(lanes[t]);
-                for (int64_t i = n / 8 * 8; i < n; ++i)
-                    acc = fma(w[i], a.x[(t0 + t) * a.n_cols + a.n_cols - n + i], acc);
-                write_group(a, &acc, 1, t0 + t, 1, r, 1);
-            }
+    float w[kFloatRows][kSuperBlock] = {};
+    f32x8 lanes[kTile * kFloatRows];
+    for (int64_t t0 = 0; t0 < a.n_rows; t0 += kTile) {
+        const int64_t n_rows = a.n_rows - t0 < kTile ? a.n_rows - t0 : kTile;
+        for (int64_t i = 0; i < n_rows * kFloatRows; ++i) lanes[i] = splat(0);
+        int64_t n = 0;  // elements of the present chunk
+        for (int64_t c = 0; c < a.n_cols; c += n) {
+            n = a.n_cols - c < kSuperBlock ? a.n_cols - c : kSuperBlock;
+            const int64_t offset = c / kSuperBlock * element_bytes_x256;
+            for (int64_t r = 0; r < n_out; ++r)
+                widen(a.type, a.weight + (r0 + r) * a.row_bytes + offset, w[r], n);
+            const float* x = a.x + t0 * a.n_cols + c;
+            int64_t t = 0;
+            for (; t + 2 <= n_rows; t += 2)
+                add_products<2>(w, x + t * a.n_cols, a.n_cols, n, lanes + t * kFloatRows);
+            if (t < n_rows)
+                add_products<1>(w, x + t * a.n_cols, a.n_cols, n, lanes + t * kFloatRows);
         }
+        for (int64_t t = t0; t < t0 + n_rows; ++t) {
+            float acc[kFloatRows];
+            for (int64_t r = 0; r < n_out; ++r) {
+                acc[r] = sum(lanes[(t - t0) * kFloatRows + r]);
+                for (int64_t i = n / 8 * 8; i < n; ++i)
+                    acc[r] = fma(w[r][i], a.x[(t + 1) * a.n_cols - n + i], acc[r]);
+            }
+            write_group(a, acc, kFloatRows, t, 1, r0, n_out);
+        }
+    }
+}
+
+inline void linear_float(const LinearArgs& a, int64_t begin, int64_t end) {
+    for (int64_t r0 = begin; r0 < end; r0 += kFloatRows)
+        linear_float_rows(a, r0, end - r0 < kFloatRows ? end - r0 : kFloatRows);
 }
 
 }  // namespace native::cpu::KERNEL_ISA
@@ -75,6 +109,7 @@ inline void linear(const LinearArgs& a, int64_t begin, int64_t end) {
         case WeightType::kQ5_0: return linear_q8<BlockQ5_0>(a, begin, end);
         case WeightType::kQ5_1: return linear_q8<BlockQ5_1>(a, begin, end);
         case WeightType::kQ8_0: return linear_q8<BlockQ8_0>(a, begin, end);
+        case WeightType::kIQ4_NL: return linear_q8<BlockIQ4_NL>(a, begin, end);
         case WeightType::kQ4_K: return linear_q8k<BlockQ4_K>(a, begin, end);
         case WeightType::kQ5_K: return linear_q8k<BlockQ5_K>(a, begin, end);
         case WeightType::kQ6_K: return linear_q8k<BlockQ6_K>(a, begin, end);

@@ -43,6 +43,13 @@ inline void values(const BlockQ8_0& b, int8_t* q) {
     std::memcpy(q, b.qs, 32);
 }
 
+inline void values(const BlockIQ4_NL& b, int8_t* q) {
+    for (int i = 0; i < 16; ++i) {
+        q[i] = kCodebook[b.qs[i] & 15];
+        q[i + 16] = kCodebook[b.qs[i] >> 4];
+    }
+}
+
 // Values, scales and minima of a super-block in sub-blocks of 16.
 inline void values(const BlockQ4_K& b, int8_t* q, int* scale, int* minimum) {
     for (int s = 0; s < 8; ++s) {

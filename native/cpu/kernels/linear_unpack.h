@@ -5,6 +5,9 @@
 // come the same way: one by one they would cost more than the values.
 #pragma once
 
+#include <array>
+#include <type_traits>
+
 #include "linear_rows.h"
 
 namespace native::cpu::KERNEL_ISA {
@@ -60,7 +63,8 @@ template <class Block>
 struct Q8Weights {
     static constexpr bool kHasMinimum = requires(Block block) { block.m; };
     static constexpr bool kHasFifthBits = requires(Block block) { block.qh; };
-    static constexpr bool kIsSigned = sizeof(Block::qs) == kBlock;
+    static constexpr bool kHasCodebook = std::is_same_v<Block, BlockIQ4_NL>;
+    static constexpr bool kIsSigned = sizeof(Block::qs) == kBlock || kHasCodebook;
     static constexpr int kSums = kIsSigned ? 0 : kHasFifthBits ? 4 : 8;
     static constexpr int kOffset = kIsSigned       ? kSignedOffset
                                    : kHasMinimum   ? 0
@@ -77,16 +81,21 @@ struct Q8Weights {
             IntLanes head[8];
             gather32(rows, 0, head);
             *d = low_halves(head[0]);
-            for (int g = 0; g < 8; ++g) w[g] = tail[g];
+            for (int g = 0; g < 8; ++g) w[g] = as_operand(tail[g]);
         } else {
             const auto word = [&](size_t offset) { return tail[(int64_t(offset) - kTail) / 4]; };
             *d = kTail % 4 == 0 ? low_halves(word(0)) : high_halves(word(0));
             if constexpr (kHasMinimum) *m = high_halves(word(0));
             split_nibbles(tail + 4, w);
             if constexpr (kHasFifthBits) add_fifth_bits(word(offsetof(Block, qh)), w);
+            if constexpr (kHasCodebook)
+                for (int g = 0; g < 8; ++g) w[g] = shuffle_bytes(as_operand(codebook()), w[g]);
         }
-        if constexpr (kIsSigned)
-            for (int g = 0; g < 8; ++g) w[g] = as_operand(w[g]);
+    }
+
+    static IntLanes codebook() {
+        const auto words = std::bit_cast<std::array<int, 4>>(kCodebook);
+        return repeat128(words[0], words[1], words[2], words[3]);
     }
 
     static void split_nibbles(const IntLanes* packed, IntLanes* w) {

@@ -89,7 +89,7 @@ const WeightCase kWeights[] = {
     {WeightType::kF32, {}},      {WeightType::kF16, {}},      {WeightType::kBF16, {}},
     {WeightType::kQ4_0, {0}},    {WeightType::kQ4_1, {0, 2}}, {WeightType::kQ5_0, {0}},
     {WeightType::kQ5_1, {0, 2}}, {WeightType::kQ8_0, {0}},    {WeightType::kQ4_K, {0, 2}},
-    {WeightType::kQ5_K, {0, 2}}, {WeightType::kQ6_K, {208}},
+    {WeightType::kQ5_K, {0, 2}}, {WeightType::kQ6_K, {208}},  {WeightType::kIQ4_NL, {0}},
 };
 
 // Random bits with finite scales. The extremes set every quant and sub-scale to the same byte.
