@@ -42,9 +42,6 @@ inline IntLanes shift_left16(IntLanes a, int n_bits) {
 inline IntLanes shift_right_signed16(IntLanes a, int n_bits) {
     return _mm256_srai_epi16(a, n_bits);
 }
-inline IntLanes shift_left32(IntLanes a, int n_bits) {
-    return _mm256_slli_epi32(a, n_bits);
-}
 inline IntLanes shuffle_bytes(IntLanes a, IntLanes pick) {
     return _mm256_shuffle_epi8(a, pick);
 }

@@ -43,9 +43,6 @@ inline IntLanes shift_left16(IntLanes a, int n_bits) {
 inline IntLanes shift_right_signed16(IntLanes a, int n_bits) {
     return _mm512_srai_epi16(a, unsigned(n_bits));
 }
-inline IntLanes shift_left32(IntLanes a, int n_bits) {
-    return _mm512_slli_epi32(a, unsigned(n_bits));
-}
 inline IntLanes shuffle_bytes(IntLanes a, IntLanes pick) {
     return _mm512_shuffle_epi8(a, pick);
 }

@@ -51,9 +51,6 @@ inline IntLanes shift_left16(IntLanes a, int n_bits) {
 inline IntLanes shift_right_signed16(IntLanes a, int n_bits) {
     return vreinterpretq_s32_s16(as_pairs(a) >> vdupq_n_s16(int16_t(n_bits)));
 }
-inline IntLanes shift_left32(IntLanes a, int n_bits) {
-    return vshlq_s32(a, vdupq_n_s32(n_bits));
-}
 inline IntLanes shuffle_bytes(IntLanes a, IntLanes pick) {
     return vreinterpretq_s32_u8(vqtbl1q_u8(as_bytes(a), as_bytes(pick)));
 }

@@ -27,14 +27,13 @@ inline void add_block(const ActivationRows& rows, const IntLanes (&w)[kSets][8],
     const auto* sums = static_cast<const int32_t*>(rows.activations.sum) + rows.first_slot;
     const float* scales = rows.activations.scale + rows.first_slot;
     const int8_t* x = rows.activations.q + rows.first_slot * kBlock;
-    constexpr int kShift = std::countr_zero(unsigned(Weights::kOffset));
     for (int64_t t = 0; t < rows.n_rows; ++t, x += kBlock, acc += kSets * kLanes) {
-        IntLanes offset = zero_lanes();
-        if constexpr (Weights::kOffset != 0)
-            offset = sub32(offset, shift_left32(broadcast_group(sums + t), kShift));
         IntLanes isum[kSets];
-        for (int i = 0; i < kSets; ++i) isum[i] = offset;
+        for (int i = 0; i < kSets; ++i) isum[i] = zero_lanes();
         add_dot<Weights::kSums, 8>(w, 0, x, isum);
+        if constexpr (Weights::kOffset != 0)
+            for (int i = 0; i < kSets; ++i)
+                isum[i] = sub32(isum[i], splat32(Weights::kOffset * sums[t]));
         const FloatLanes scale = splat_lanes(scales[t]);
         for (int i = 0; i < kSets; ++i) {
             FloatLanes y = load_lanes(acc + i * kLanes);
