@@ -10,9 +10,25 @@ from collections.abc import Sequence
 from functools import partial
 
 from engine.errors import EngineError
-from lsp_server import cli_bench, cli_complete, cli_demo, cli_doctor, cli_models, cli_serve
+from lsp_server import (
+    cli_bench,
+    cli_complete,
+    cli_demo,
+    cli_doctor,
+    cli_models,
+    cli_serve,
+    cli_train_drafter,
+)
 
-_COMMANDS = (cli_serve, cli_complete, cli_demo, cli_models, cli_doctor, cli_bench)
+_COMMANDS = (
+    cli_serve,
+    cli_complete,
+    cli_demo,
+    cli_models,
+    cli_doctor,
+    cli_bench,
+    cli_train_drafter,
+)
 
 
 def run(arguments: Sequence[str]) -> int:
