@@ -12,6 +12,7 @@ from engine.speculation.draft import DraftTree
 from engine.speculation.tree import expected_tokens
 
 _LEAST_GAIN = 1.03  # over plain decoding, or the estimate's own error decides
+_PROMISING_TOKENS, _REFUSED_STEPS, _TRIED_NODES = 2.0, 64, 7
 _PROBE_SHARE = 0.01  # of the time may go into finding out whether drafting has begun to pay
 _LEAST_PROBE_STEPS, _MOST_PROBE_STEPS = 8, 256
 _BLOCK_ROWS = (4, 8, 12, 16)  # as drafters are trained; and few rows where little is accepted
@@ -41,20 +42,25 @@ class Controller:
         self._survival = [_GUESSED_SURVIVAL**depth for depth in range(n_depths)]
         self._n_nodes = 8.0  # verified after a block was drafted
         self._n_undrafted = 0
+        self._n_refused = 0
 
     def choose_size(self, tree: DraftTree) -> Choice:
-        """The number of nodes with the most expected tokens per millisecond of verifying."""
-        by_rows = self.costs.by_rows
-        rates = [
-            n_tokens / by_rows[n_rows]
-            for n_rows, n_tokens in enumerate(expected_tokens(tree), start=1)
-        ]
+        """The number of nodes with the most expected tokens per millisecond of verifying.
+
+        Trees that promise much and yet cost too much are tried now and then: the costs may be
+        mistaken, and only real steps correct them.
+        """
+        by_rows, tokens = self.costs.by_rows, expected_tokens(tree)
+        rates = [n / by_rows[n_rows] for n_rows, n in enumerate(tokens, start=1)]
         best = max(range(len(rates)), key=rates.__getitem__)
-        return (
-            Choice(best, rates[best])
-            if rates[best] > _LEAST_GAIN * rates[0]
-            else Choice(0, rates[0])
-        )
+        if rates[best] > _LEAST_GAIN * rates[0]:
+            return Choice(best, rates[best])
+        if tokens[-1] >= _PROMISING_TOKENS:
+            self._n_refused += 1
+            if self._n_refused % _REFUSED_STEPS == 0:
+                best = min(_TRIED_NODES, tree.n_nodes)
+                return Choice(best, rates[best])
+        return Choice(0, rates[0])
 
     def choose_block(self, rate: float, most_rows: int) -> int:
         """Rows of the block to draft, 0 for none, where `rate` tokens per millisecond are to be had

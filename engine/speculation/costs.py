@@ -20,9 +20,10 @@ _LEAST_RUNS, _MOST_RUNS = 3, 5
 _LEAST_KEPT_BYTES = 32 * 2**20  # of a model
 _CORRECTED_FROM_STEPS = 500
 _HASHED_BYTES = 2**16
-# How far a real step moves all costs, and how much further its own: a machine that is busy or warm
-# is slower at everything, and only the proportions decide anything.
-_COMMON_SHARE, _OWN_SHARE = 0.2, 0.1
+# How far a real step moves all costs: a machine that is busy or warm is slower at everything, and
+# only the proportions decide anything. And how much further its own, down or up: other work on the
+# machine makes a step slower than it need be, nothing makes it faster.
+_COMMON_SHARE, _DOWN_SHARE, _UP_SHARE = 0.2, 0.3, 0.1
 _MOST_SURPRISE = 1.5  # a step may be interrupted: one alone proves little
 
 
@@ -38,9 +39,11 @@ class StepCosts:
         known = np.interp(ANCHOR_ROWS, rows, [anchors_ms[n] for n in rows]).tolist()
         for i in range(ANCHOR_ROWS.index(rows[-1]) + 1, len(ANCHOR_ROWS)):
             known[i] = anchors_ms[rows[-1]] + _last_slope(anchors_ms) * (ANCHOR_ROWS[i] - rows[-1])
-        # More rows never take less time; where they seem to, the clock was disturbed.
+        # More rows never take less time, nor more than as many steps of one: where they seem to,
+        # the clock was disturbed.
         for i in reversed(range(len(known) - 1)):
             known[i] = min(known[i], known[i + 1])
+        known = [min(ms, n * known[0]) for n, ms in zip(ANCHOR_ROWS, known, strict=True)]
         self._anchors = known
         self.is_guess = is_guess
         self.n_observed = 0
@@ -57,9 +60,10 @@ class StepCosts:
             self._anchors = [anchor * surprise for anchor in self._anchors]
             self.by_rows = self._interpolate()
             return
-        surprise = min(max(surprise, 1 / _MOST_SURPRISE), _MOST_SURPRISE)
+        own_share = _DOWN_SHARE if surprise < 1 else _UP_SHARE
+        surprise = min(surprise, _MOST_SURPRISE)
         for i, rows in enumerate(ANCHOR_ROWS):
-            share = _COMMON_SHARE + _OWN_SHARE * _nearness(i, rows, n_rows)
+            share = _COMMON_SHARE + own_share * _nearness(i, rows, n_rows)
             self._anchors[i] *= surprise**share
         self.by_rows = self._interpolate()
 

@@ -45,6 +45,28 @@ def test_a_gain_within_the_estimates_error_is_none() -> None:
     assert Controller(costs).choose_size(chain(0.1, 1)).n_nodes == 0
 
 
+def test_costs_that_were_measured_wrong_are_found_out() -> None:
+    deciding = Controller(StepCosts({1: 10.0, 64: 640.0}))
+    tree, n_tried = chain(0.95), 0
+    for _ in range(3000):
+        choice = deciding.choose_size(tree)
+        n_tried += choice.n_nodes > 0
+        n_rows = 1 + choice.n_nodes
+        deciding.costs.observe(n_rows, 10.0 + 1.2 * (n_rows - 1))
+    assert deciding.choose_size(tree).n_nodes > 5
+    assert n_tried > 1000
+
+
+def test_what_truly_costs_too_much_is_tried_seldom() -> None:
+    deciding = Controller(StepCosts({1: 10.0, 64: 640.0}))
+    n_tried = 0
+    for _ in range(1000):
+        n_rows = 1 + deciding.choose_size(chain(0.9)).n_nodes
+        n_tried += n_rows > 1
+        deciding.costs.observe(n_rows, 10.0 * n_rows)
+    assert 0 < n_tried < 20
+
+
 def test_without_a_drafter_no_block_is_drafted() -> None:
     assert controller().choose_block(1e-9, 64) == 0
 

@@ -52,6 +52,11 @@ def test_real_steps_move_the_costs_near_them_most() -> None:
     assert min(moved.values()) > 1
 
 
+def test_no_step_seems_to_cost_more_than_its_rows_one_by_one() -> None:
+    costs = StepCosts({1: 10.0, 8: 400.0})
+    assert [costs.ms(n) for n in (1, 8, 64)] == pytest.approx([10, 80, 640])
+
+
 def test_one_interrupted_step_proves_little() -> None:
     costs = StepCosts(ANCHORS)
     costs.observe(8, 5000.0)
