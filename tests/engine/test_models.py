@@ -34,7 +34,9 @@ def rms(error: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen2"])
-@pytest.mark.parametrize("quant", ["F32", "BF16", "Q4_0", "Q5_1", "Q8_0", "IQ4_NL", "Q4_K", "Q5_K", "Q6_K"])
+@pytest.mark.parametrize(
+    "quant", ["F32", "BF16", "Q4_0", "Q5_1", "Q8_0", "IQ4_NL", "Q4_K", "Q5_K", "Q6_K"]
+)
 def test_logits_equal_the_float64_oracle(tmp_path: Path, architecture: str, quant: str) -> None:
     path = write_tiny_gguf(tmp_path / "m.gguf", architecture, quant)
     tokens = random_tokens(60)
