@@ -48,8 +48,8 @@ class Floor(msgspec.Struct):
 class Floors(msgspec.Struct):
     """A committed floor file: one machine, all cases.
 
-    `busy_share_of_others` says how busy others kept the machine when the floors were taken; None
-    where it is unknown.
+    `busy_share_of_others` says how busy others kept the machine in the busiest of the runs that the
+    floors were taken from; None where it is unknown.
     """
 
     machine: Machine
@@ -95,6 +95,15 @@ def floors_of(
     }
     busy = busy_share_of_others
     return Floors(machine, None if busy is None else round(busy, 3), cases)
+
+
+def tightened(kept: Floors, found: Floors) -> Floors:
+    """The faster floor of each case: what others do to a run only ever slows it."""
+    cases = dict(kept.cases)
+    for name, floor in found.cases.items():
+        cases[name] = min(floor, cases.get(name, floor), key=lambda either: either.us)
+    shares = [f.busy_share_of_others for f in (kept, found) if f.busy_share_of_others is not None]
+    return Floors(found.machine, max(shares, default=None), cases)
 
 
 def path_of(folder: Path, machine: Machine) -> Path:

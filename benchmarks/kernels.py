@@ -31,6 +31,7 @@ from benchmarks.kernel_floors import (
     path_of,
     read,
     summarize,
+    tightened,
     write,
 )
 from engine.backends.cpu import isa_name
@@ -242,7 +243,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     floors = parser.add_mutually_exclusive_group()
     kept = {"type": Path, "nargs": "?", "const": FLOORS, "metavar": "FOLDER"}
     floors.add_argument("--check", help="fail below the floors kept there", **kept)
-    floors.add_argument("--write", help="make these the floors kept there", **kept)
+    floors.add_argument("--write", help="keep these there where they are faster", **kept)
     return parser.parse_args(arguments)
 
 
@@ -279,12 +280,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def keep(folder: Path, report: Report) -> None:
-    """Makes the report's cases the floors, beside those of cases it does not have."""
+    """Makes the report's cases the floors unless there are faster ones."""
     path = path_of(folder, report.machine)
     floors = floors_of(report.machine, report.results, report.busy_share_of_others)
-    if path.exists():
-        floors.cases = {**read(path).cases, **floors.cases}
-    write(path, floors)
+    write(path, tightened(read(path), floors) if path.exists() else floors)
 
 
 def check(folder: Path, report: Report) -> int:

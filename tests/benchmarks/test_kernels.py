@@ -16,6 +16,7 @@ from benchmarks.kernel_floors import (
     path_of,
     read,
     summarize,
+    tightened,
     write,
 )
 from benchmarks.kernels import Peaks, main, time_case
@@ -184,6 +185,14 @@ def test_the_command_measures_writes_floors_and_meets_them(
     assert main([*shared, "--threads", "1,2", "--check", str(tmp_path)]) == 1
     assert TINY.name in capsys.readouterr().err
     assert main([*shared, "--threads", "3", "--check", str(tmp_path)]) == 2
+
+
+def test_a_slower_run_loosens_no_floor() -> None:
+    kept = floors_of(MACHINE, [result("a", 10), result("b", 10)], 0.1)
+    found = floors_of(MACHINE, [result("a", 12), result("b", 8), result("c", 5)], 0.4)
+    both = tightened(kept, found)
+    assert {name: floor.us for name, floor in both.cases.items()} == {"a": 10, "b": 8, "c": 5}
+    assert both.busy_share_of_others == 0.4
 
 
 def test_floors_of_other_cases_stay_when_some_are_written(
