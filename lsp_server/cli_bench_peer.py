@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Self
 
-WORKER = Path(__file__).with_name("cli_bench_peer_worker.py")
+_WORKER = Path(__file__).with_name("cli_bench_worker.py")
 _SHOWN_LINES = 2  # of what a failed peer printed
 _TELLING, _HARMLESS = ("error", "assert", "abort", "failed"), "this warning is normal"
 
@@ -41,19 +41,26 @@ def find_python(other_python: str | None, module: str = "llama_cpp") -> str | No
 
 
 class PeerProcess:
-    """A worker script in another interpreter that answers JSON lines; a context manager."""
+    """A worker in another interpreter that answers JSON lines; a context manager."""
 
-    def __init__(self, python: str, worker: Path) -> None:
+    def __init__(self, python: str, module: str, **load: object) -> None:
+        """`module` is the worker's, `load` what it is to load. Raises PeerError."""
         # What llama.cpp prints, to say why it failed; `close` closes it.
         self._log = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
-            [python, str(worker)],
+            [python, str(_WORKER), module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
             env={**os.environ, "GGML_NO_BACKTRACE": "1"},  # no debugger when it aborts
             text=True,
         )
+        try:
+            self.loaded = self.ask("load", **load)
+        except PeerError:
+            self.close()
+            raise
+        self.version = str(self.loaded["version"])
 
     @property
     def pid(self) -> int:
@@ -113,21 +120,16 @@ class LlamaCpp(PeerProcess):
         flash_attention: bool | None = None,
     ) -> None:
         """`flash_attention` None leaves the choice to llama.cpp."""
-        super().__init__(python, WORKER)
-        try:
-            loaded = self.ask(
-                "load",
-                model=str(model),
-                n_threads=n_threads,
-                n_ctx=n_ctx,
-                n_batch=n_batch,
-                flash_attention=flash_attention,
-            )
-        except PeerError:
-            self.close()
-            raise
-        self.version = str(loaded["version"])
-        self.system = str(loaded["system"])
+        super().__init__(
+            python,
+            "cli_bench_peer_worker",
+            model=str(model),
+            n_threads=n_threads,
+            n_ctx=n_ctx,
+            n_batch=n_batch,
+            flash_attention=flash_attention,
+        )
+        self.system = str(self.loaded["system"])
 
     def tokenize(self, text: str) -> list[int]:
         """Ids of plain text: no special tokens recognised or added."""

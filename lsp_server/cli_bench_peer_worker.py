@@ -1,15 +1,12 @@
-"""Runs llama.cpp for `cli_bench_peer.py`: a stand-alone script for an interpreter with llama_cpp.
+"""Runs llama.cpp for `cli_bench_peer.py`, in an interpreter with llama_cpp (cli_bench_worker.py).
 
-Imports nothing of flash-lsp. Reads one JSON request per line from stdin and answers each with one
-JSON line: its result, or {"error": message}. What llama.cpp prints goes to stderr.
+Imports nothing of flash-lsp.
 """
 
 import ctypes
 import importlib
-import json
-import os
-import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -143,12 +140,10 @@ class Peer:
         return int(np.ctypeslib.as_array(pointer, (self.n_vocab,)).argmax())
 
 
-def main() -> None:
-    """Serve requests until stdin ends."""
-    replies = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # llama.cpp must not print into the protocol
+def operations() -> dict[str, Callable[..., dict[str, Any]]]:
+    """What a fresh worker answers, by name."""
     peer = Peer()
-    operations = {
+    return {
         "load": peer.load,
         "tokenize": peer.tokenize,
         "prefill": peer.prefill,
@@ -156,14 +151,3 @@ def main() -> None:
         "verify": peer.verify,
         "logits": peer.logits,
     }
-    for line in sys.stdin:
-        request = json.loads(line)
-        try:
-            reply = operations[request.pop("op")](**request)
-        except Exception as error:  # the boundary: every request gets its answer
-            reply = {"error": f"{type(error).__name__}: {error}"}
-        print(json.dumps(reply), file=replies, flush=True)
-
-
-if __name__ == "__main__":
-    main()

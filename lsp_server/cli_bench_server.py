@@ -9,7 +9,6 @@ from pathlib import Path
 
 from lsp_server.cli_bench_peer import PeerError, PeerProcess
 
-WORKER = Path(__file__).with_name("cli_bench_server_worker.py")
 DRAFTER_MODES = ("draft-dflash",)  # those that need a drafter's file
 
 
@@ -61,22 +60,21 @@ class LlamaServer(PeerProcess):
         drafter: Path | None = None,
     ) -> None:
         """Raises PeerError if llama.cpp cannot run `model` this way, with its reason."""
-        super().__init__(python, WORKER)
+        super().__init__(
+            python,
+            "cli_bench_server_worker",
+            model=str(model),
+            n_threads=n_threads,
+            n_ctx=n_ctx,
+            mode=mode.name,
+            n_most=mode.n_most,
+            drafter=None if drafter is None else str(drafter),
+        )
         try:
-            loaded = self.ask(
-                "load",
-                model=str(model),
-                n_threads=n_threads,
-                n_ctx=n_ctx,
-                mode=mode.name,
-                n_most=mode.n_most,
-                drafter=None if drafter is None else str(drafter),
-            )
             self.generate([0], 4, ())  # some things only fail in the first step
         except PeerError:
             self.close()
             raise
-        self.version = str(loaded["version"])
 
     def generate(self, ids: list[int], n_tokens: int, stop: tuple[str, ...]) -> Generated:
         """Go on from a prompt greedily. Raises PeerError."""

@@ -1,15 +1,13 @@
-"""Runs llama.cpp's server for `cli_bench_server.py`: a stand-alone script for an interpreter with
-xllamacpp.
+"""Runs llama.cpp's server for `cli_bench_server.py`, in an interpreter with xllamacpp
+(cli_bench_worker.py).
 
-Imports nothing of flash-lsp. Reads one JSON request per line from stdin and answers each with one
-JSON line: its result, or {"error": message}. What llama.cpp prints goes to stderr.
+Imports nothing of flash-lsp.
 """
 
 import importlib
 import json
-import os
-import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 xllamacpp: Any = importlib.import_module("xllamacpp")  # no dependency of ours, so not type-checked
@@ -97,20 +95,7 @@ class ServerPeer:
             raise ValueError(f"speculation '{mode}' has no limit to set, got {n_most}")
 
 
-def main() -> None:
-    """Serve requests until stdin ends."""
-    replies = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # llama.cpp must not print into the protocol
+def operations() -> dict[str, Callable[..., dict[str, Any]]]:
+    """What a fresh worker answers, by name."""
     peer = ServerPeer()
-    operations = {"load": peer.load, "generate": peer.generate}
-    for line in sys.stdin:
-        request = json.loads(line)
-        try:
-            reply = operations[request.pop("op")](**request)
-        except Exception as error:  # the boundary: every request gets its answer
-            reply = {"error": f"{type(error).__name__}: {error}"}
-        print(json.dumps(reply), file=replies, flush=True)
-
-
-if __name__ == "__main__":
-    main()
+    return {"load": peer.load, "generate": peer.generate}
