@@ -46,16 +46,19 @@ inline void add_block(const ActivationRows& rows, const IntLanes (&w)[kSets][8],
 }
 
 template <class Block, int kSets>
-__attribute__((flatten)) inline void linear_q8_rows(const LinearArgs& a, int64_t r0, int64_t end) {
+__attribute__((flatten)) inline void linear_q8_rows(const LinearArgs& a, int64_t r0, int64_t end,
+                                                    bool is_first) {
     using Weights = Q8Weights<Block>;
     constexpr int kWidth = kSets * kLanes;
     alignas(64) float acc[kRowTile * kWidth];
     WeightRows<Block> rows(a, r0);
+    int64_t n_fetched = 0;
     for (int64_t t0 = 0; t0 < a.n_rows; t0 += kRowTile) {
         const int64_t n_rows = a.n_rows - t0 < kRowTile ? a.n_rows - t0 : kRowTile;
         for (int64_t i = 0; i < n_rows * kSets; ++i) store_lanes(acc + i * kLanes, splat_lanes(0));
         for (int64_t b = 0; b < a.n_cols / kBlock; ++b) {
             if (t0 == 0) prefetch_next_group<Block>(a, r0, b, kWidth);
+            if (t0 == 0 && is_first) prefetch_this_group<Block>(a, r0, b, kWidth, &n_fetched);
             IntLanes w[kSets][8];
             FloatLanes d[kSets], m[kSets];
 #pragma GCC unroll 2
@@ -127,16 +130,19 @@ inline void add_super_block(const ActivationRows& rows, const SuperHead* head, c
 }
 
 template <class Block, int kSets>
-__attribute__((flatten)) inline void linear_q8k_rows(const LinearArgs& a, int64_t r0, int64_t end) {
+__attribute__((flatten)) inline void linear_q8k_rows(const LinearArgs& a, int64_t r0, int64_t end,
+                                                     bool is_first) {
     using Weights = Q8KWeights<Block>;
     constexpr int kWidth = kSets * kLanes;
     alignas(64) float acc[kRowTile * kWidth];
     alignas(64) int32_t isum[kRowTile * kWidth];
     WeightRows<Block> rows(a, r0);
+    int64_t n_fetched = 0;
     for (int64_t t0 = 0; t0 < a.n_rows; t0 += kRowTile) {
         const int64_t n_rows = a.n_rows - t0 < kRowTile ? a.n_rows - t0 : kRowTile;
         for (int64_t i = 0; i < n_rows * kSets; ++i) store_lanes(acc + i * kLanes, splat_lanes(0));
         for (int64_t b = 0; b < a.n_cols / kSuperBlock; ++b) {
+            if (t0 == 0 && is_first) prefetch_this_group<Block>(a, r0, b, kWidth, &n_fetched);
             const ActivationRows x{a.activations, b * a.n_rows + t0, n_rows};
             for (int64_t i = 0; i < n_rows * kSets; ++i)
                 store_lanes(isum + i * kLanes, zero_lanes());
@@ -174,16 +180,18 @@ inline void for_each_group(int64_t begin, int64_t end, int most, Rows&& rows) {
 
 template <class Block>
 inline void linear_q8(const LinearArgs& a, int64_t begin, int64_t end) {
-    for_each_group(begin, end, kMostSets,
-                   [&]<int kSets>(int64_t r0) { linear_q8_rows<Block, kSets>(a, r0, end); });
+    for_each_group(begin, end, kMostSets, [&]<int kSets>(int64_t r0) {
+        linear_q8_rows<Block, kSets>(a, r0, end, r0 == begin);
+    });
 }
 
 // One activation row shares no broadcast with a second: there a pair of sub-blocks in registers
 // gains more than a second group.
 template <class Block>
 inline void linear_q8k(const LinearArgs& a, int64_t begin, int64_t end) {
-    for_each_group(begin, end, a.n_rows > 1 ? kMostSets : 1,
-                   [&]<int kSets>(int64_t r0) { linear_q8k_rows<Block, kSets>(a, r0, end); });
+    for_each_group(begin, end, a.n_rows > 1 ? kMostSets : 1, [&]<int kSets>(int64_t r0) {
+        linear_q8k_rows<Block, kSets>(a, r0, end, r0 == begin);
+    });
 }
 
 }  // namespace native::cpu::KERNEL_ISA

@@ -80,7 +80,7 @@ private:
     Block spare_[kSpareBefore + kLanes] = {};
 };
 
-// The n rows of a group are more streams than the hardware's prefetcher follows, so both functions
+// The n rows of a group are more streams than the hardware's prefetcher follows, so the functions
 // below say what comes next. What is fetched and what is in use should fit in L1.
 
 // For short rows: fetches block b's share of the n rows behind the group, in the order of the file.
@@ -90,6 +90,17 @@ inline void prefetch_next_group(const LinearArgs& a, int64_t r0, int64_t b, int 
     const int64_t begin = b * n * int64_t(sizeof(Block));
     for (int64_t i = begin; i < begin + n * int64_t(sizeof(Block)); i += 64)
         __builtin_prefetch(next + i);
+}
+
+// For a thread's first group, which nobody has fetched: keeps every row a few lines ahead of block
+// b; n_fetched bytes of each have been fetched before.
+template <class Block>
+inline void prefetch_this_group(const LinearArgs& a, int64_t r0, int64_t b, int n,
+                                int64_t* n_fetched) {
+    constexpr int64_t kBytesAhead = 128, kBytes = sizeof(Block);
+    for (; *n_fetched < (b + 1) * kBytes + kBytesAhead; *n_fetched += 64)
+        for (int r = 0; r < n; ++r)
+            __builtin_prefetch(a.weight + (r0 + r) * a.row_bytes + *n_fetched);
 }
 
 // For large blocks: fetches the share-th of n_shares parts of the blocks that come a while after
