@@ -45,6 +45,7 @@ inline void add_block(const ActivationRows& rows, const IntLanes (&w)[kSets][8],
     }
 }
 
+// Flattened: arrays of registers that went through a call would have to lie in memory.
 template <class Block, int kSets>
 __attribute__((flatten)) inline void linear_q8_rows(const LinearArgs& a, int64_t r0, int64_t end,
                                                     bool is_first) {
