@@ -305,6 +305,8 @@ class Engine:
 def _describe(
     config: EngineConfig, file: GgufFile, tokenizer: Tokenizer, loaded: LoadedModel, load_ms: float
 ) -> ModelInfo:
+    names = {token: name for name, token in tokenizer.special_tokens.items()}
+    bos_id = None if tokenizer.add_bos else tokenizer.bos_id
     return ModelInfo(
         name=config.model,
         path=str(file.path),
@@ -321,6 +323,8 @@ def _describe(
         chat_template=file.optional("tokenizer.chat_template", str),
         notices=tuple(loaded.notices),
         drafter=None if loaded.drafter is None else str(loaded.drafter.path),
+        bos_token=None if bos_id is None else names.get(bos_id),
+        eos_token=None if tokenizer.eos_id is None else names.get(tokenizer.eos_id),
     )
 
 

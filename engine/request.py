@@ -109,8 +109,9 @@ class GenerateResult(msgspec.Struct, kw_only=True):
 
 class ModelInfo(msgspec.Struct, kw_only=True, frozen=True):
     """What was loaded. `special_tokens` lists every special token's text in the vocabulary, from
-    which a caller decides which prompt forms the model knows. `drafter` is the file of the drafter
-    that was loaded with it."""
+    which a caller decides which prompt forms the model knows. `bos_token` is the one a conversation
+    must begin with itself, None where the engine puts it there or none is needed; `eos_token` ends
+    a turn. `drafter` is the file of the drafter that was loaded with it."""
 
     name: str
     path: str
@@ -127,6 +128,8 @@ class ModelInfo(msgspec.Struct, kw_only=True, frozen=True):
     chat_template: str | None = None
     notices: tuple[str, ...] = ()
     drafter: str | None = None
+    bos_token: str | None = None
+    eos_token: str | None = None
 
 
 class EngineStats(msgspec.Struct, kw_only=True):

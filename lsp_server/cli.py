@@ -15,6 +15,7 @@ from lsp_server import (
     cli_complete,
     cli_demo,
     cli_doctor,
+    cli_edit,
     cli_models,
     cli_serve,
     cli_train_drafter,
@@ -23,6 +24,7 @@ from lsp_server import (
 _COMMANDS = (
     cli_serve,
     cli_complete,
+    cli_edit,
     cli_demo,
     cli_models,
     cli_doctor,

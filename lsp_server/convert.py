@@ -28,6 +28,10 @@ class ClientFeatures(msgspec.Struct, frozen=True, kw_only=True):
     has_inline_completion: bool = False
     has_progress: bool = False
     has_configuration: bool = False
+    has_apply_edit: bool = False
+    has_document_changes: bool = False
+    has_change_annotations: bool = False
+    ask_edit_command: str | None = None
 
     @classmethod
     def of(cls, capabilities: Mapping[str, Any]) -> "ClientFeatures":
@@ -35,11 +39,18 @@ class ClientFeatures(msgspec.Struct, frozen=True, kw_only=True):
         offered = _dig(capabilities, "general", "positionEncodings")
         encodings = cast("list[Any]", offered) if isinstance(offered, list) else []
         inline = _dig(capabilities, "textDocument", "inlineCompletion")
+        edit = ("workspace", "workspaceEdit")
+        annotations = _dig(capabilities, *edit, "changeAnnotationSupport")
+        ask_command = _dig(capabilities, "experimental", "flash", "askEditCommand")
         return cls(
             position_encodings=tuple(str(name) for name in encodings),
             has_inline_completion=isinstance(inline, Mapping),
             has_progress=_dig(capabilities, "window", "workDoneProgress") is True,
             has_configuration=_dig(capabilities, "workspace", "configuration") is True,
+            has_apply_edit=_dig(capabilities, "workspace", "applyEdit") is True,
+            has_document_changes=_dig(capabilities, *edit, "documentChanges") is True,
+            has_change_annotations=isinstance(annotations, Mapping),
+            ask_edit_command=ask_command if isinstance(ask_command, str) else None,
         )
 
 

@@ -11,6 +11,7 @@ from enum import StrEnum
 
 import msgspec
 
+from lsp_server.change_log import ChangeLog, Place
 from lsp_server.protocol import ContentChange, Position, Range
 
 _LINE_ENDS = "\r\n"
@@ -43,13 +44,6 @@ class OutsideTextError(Exception):
         self.line, self.n_lines = line, n_lines
 
 
-class Place(msgspec.Struct, frozen=True, order=True):
-    """A line and a column in it, both from zero; columns count characters (code points)."""
-
-    line: int
-    column: int
-
-
 class Window(msgspec.Struct, frozen=True):
     """The text around a place, as far as it was asked for."""
 
@@ -58,7 +52,8 @@ class Window(msgspec.Struct, frozen=True):
 
 
 class Document:
-    """One open document. `version` is the client's number for the present text."""
+    """One open document. `version` is the client's number for the present text; `changes` are the
+    latest ones it went through."""
 
     def __init__(
         self, uri: str, language_id: str, version: int, text: str, encoding: PositionEncoding
@@ -66,6 +61,7 @@ class Document:
         self.uri, self.language_id, self.version = uri, language_id, version
         self._encoding = encoding
         self._lines = _split(text)
+        self.changes = ChangeLog()
 
     @property
     def text(self) -> str:
@@ -79,14 +75,18 @@ class Document:
         """The text of a line without its line end."""
         return self._lines[line_idx].rstrip(_LINE_ENDS)
 
+    def lines(self, start: int, end: int) -> str:
+        """The text of the lines from `start` to `end` (exclusive), with their line ends."""
+        return "".join(self._lines[start:end])
+
     def change(self, changes: Sequence[ContentChange], version: int | None) -> None:
         """Apply edits one after another; each sees the text its predecessors left."""
+        self.version = self.version + 1 if version is None else version
         for change in changes:
             if change.range is None:
-                self._lines = _split(change.text)
+                self._replace_all(change.text)
             else:
                 self._replace(change.range, change.text)
-        self.version = self.version + 1 if version is None else version
 
     def place(self, position: Position) -> Place:
         """Find a position; one past the end of its line or of the text means that end.
@@ -135,9 +135,33 @@ class Document:
             n_chars += len(pieces[-1])
         return "".join(pieces)[:max_chars]
 
+    def _replace_all(self, text: str) -> None:
+        """Take a new text; what differs from the old one is what was changed."""
+        old, new = self._lines, _split(text)
+        n_most = min(len(old), len(new)) - 1
+        n_head = next((n for n in range(n_most) if old[n] != new[n]), max(n_most, 0))
+        n_most -= n_head
+        n_tail = next((n for n in range(n_most) if old[-1 - n] != new[-1 - n]), max(n_most, 0))
+        last = len(old) - 1 - n_tail
+        self.changes.record(
+            self.version,
+            Place(n_head, 0),
+            "".join(old[n_head : last + 1]),
+            "".join(new[n_head : len(new) - n_tail]),
+        )
+        self._lines = new
+
+    def _text_between(self, start: Place, end: Place) -> str:
+        if start.line == end.line:
+            return self._lines[start.line][start.column : end.column]
+        middle = self._lines[start.line + 1 : end.line]
+        head, tail = self._lines[start.line][start.column :], self._lines[end.line][: end.column]
+        return "".join((head, *middle, tail))
+
     def _replace(self, where: Range, text: str) -> None:
         # Ends in the wrong order name the same text, as editors read them.
         start, end = sorted((self.place(where.start), self.place(where.end)))
+        self.changes.record(self.version, start, self._text_between(start, end), text)
         head = self._lines[start.line][: start.column]
         tail = self._lines[end.line][end.column :]
         first, replacement = start.line, f"{head}{text}{tail}"

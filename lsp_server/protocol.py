@@ -7,6 +7,7 @@ Messages of our own (`flash/*`; more keys may be added to any of them):
 | flash/status                         | request      | to server | none -> FlashStatus          |
 | flash/stats                          | request      | to server | none -> FlashStats           |
 | flash/restart                        | request      | to server | none -> FlashStatus          |
+| flash/edit                           | notification | to client | EditEvent                    |
 | flash/didChangeStatus                | notification | to client | FlashStatus                  |
 | didChangeStatus                      | notification | to client | CopilotStatus                |
 | textDocument/didShowCompletion       | notification | to server | ShownParams                  |
@@ -166,6 +167,105 @@ class ConfigurationParams(Message):
 class ExecuteCommandParams(Message):
     command: str
     arguments: list[Any] | None = None
+    partial_result_token: Id | None = None
+
+
+class ProgressParams(Message, omit_defaults=False):
+    token: Id
+    value: Any
+
+
+# --- edits ---------------------------------------------------------------------------------------
+
+
+class TextEdit(Message):
+    range: Range
+    new_text: str
+    annotation_id: str | None = None
+
+
+class VersionedDocumentId(Message, omit_defaults=False):
+    uri: str
+    version: int | None
+
+
+class TextDocumentEdit(Message):
+    text_document: VersionedDocumentId
+    edits: list[TextEdit]
+
+
+class ChangeAnnotation(Message):
+    label: str
+    needs_confirmation: bool = False
+    description: str | None = None
+
+
+class WorkspaceEdit(Message):
+    """Either `changes` or, for clients that know versions, `document_changes`."""
+
+    changes: dict[str, list[TextEdit]] | None = None
+    document_changes: list[TextDocumentEdit] | None = None
+    change_annotations: dict[str, ChangeAnnotation] | None = None
+
+
+class ApplyEditParams(Message):
+    edit: WorkspaceEdit
+    label: str | None = None
+
+
+class Diagnostic(Message):
+    """What of a problem is used here; the rest does not come back to the client."""
+
+    range: Range
+    message: str
+    severity: int | None = None
+    source: str | None = None
+
+
+class CodeActionContext(Message):
+    diagnostics: list[Diagnostic] = []
+    only: list[str] | None = None
+
+
+class CodeActionParams(Message):
+    text_document: DocumentId
+    range: Range
+    context: CodeActionContext = msgspec.field(default_factory=CodeActionContext)
+
+
+class CodeAction(Message):
+    title: str
+    kind: str
+    command: Command
+    diagnostics: list[Diagnostic] | None = None
+
+
+class EditArguments(Message):
+    """The one argument of flash.edit. The range is widened to whole lines. `version` refuses the
+    edit if the document has another one by now; `id` names the edit in what is said of it.
+    With `apply` the server has the client apply the edit instead of answering it; with
+    `keeps_code` nothing but comments and documentation may change."""
+
+    uri: str
+    range: Range
+    instruction: Annotated[str, msgspec.Meta(min_length=1, max_length=20_000)]
+    version: int | None = None
+    id: str | None = None
+    apply: bool = False
+    keeps_code: bool = False
+
+
+class EditEvent(Message):
+    """How an edit goes. `kind` is delta, with more `text` of the answer as the model writes it;
+    done, with the whole `text` of the lines that replace the old ones; or failed, with the `reason`
+    to show and its name in `code`."""
+
+    id: str
+    uri: str
+    kind: str
+    text: str | None = None
+    reason: str | None = None
+    code: str | None = None
 
 
 # --- what clients report -------------------------------------------------------------------------
@@ -279,6 +379,7 @@ class FlashStats(Message, omit_defaults=False):
 FLASH_STATUS = "flash/status"
 FLASH_STATS = "flash/stats"
 FLASH_RESTART = "flash/restart"
+FLASH_EDIT = "flash/edit"
 FLASH_DID_CHANGE_STATUS = "flash/didChangeStatus"
 COPILOT_DID_CHANGE_STATUS = "didChangeStatus"
 DID_SHOW_COMPLETION = "textDocument/didShowCompletion"
@@ -294,6 +395,7 @@ PARAMS: dict[str, type[Message]] = {
     "textDocument/didSave": DidSaveParams,
     "textDocument/inlineCompletion": InlineCompletionParams,
     "textDocument/completion": CompletionParams,
+    "textDocument/codeAction": CodeActionParams,
     "workspace/didChangeWorkspaceFolders": DidChangeFoldersParams,
     "workspace/didChangeConfiguration": ConfigurationParams,
     "workspace/executeCommand": ExecuteCommandParams,

@@ -38,6 +38,7 @@ from lsp_server.protocol import (
     COPILOT_DID_CHANGE_STATUS,
     FLASH_DID_CHANGE_STATUS,
     PARAMS,
+    ExecuteCommandParams,
     FlashStatus,
 )
 from lsp_server.settings import SECTION, Settings, merge
@@ -61,6 +62,7 @@ class FlashServer(LanguageServer):
         self.folders = Folders()
         self.activity = Activity()
         self.jobs: Jobs[Completion] = Jobs()
+        self.edits: Jobs[str] = Jobs()
         self.engine_owner = EngineOwner(engine_factory, self._on_engine_status)
         self.load_progress = LoadProgressReport(self.peer)
         self._overrides = dict(settings_overrides or {})
@@ -81,9 +83,11 @@ class FlashServer(LanguageServer):
         self._registry.feature(method, options)(handler)
 
     def on_command(
-        self, name: str, handler: Callable[["FlashServer"], Coroutine[Any, Any, None]]
+        self,
+        name: str,
+        handler: Callable[["FlashServer", ExecuteCommandParams], Coroutine[Any, Any, Any]],
     ) -> None:
-        """Register a command a client may execute."""
+        """Register a command a client may execute; what it returns is the answer."""
         self._registry.command(name)(handler)
 
     @property
@@ -96,7 +100,9 @@ class FlashServer(LanguageServer):
         return self._registry.feature_options
 
     @property
-    def commands(self) -> Mapping[str, Callable[[], Coroutine[Any, Any, None]]]:
+    def commands(
+        self,
+    ) -> Mapping[str, Callable[[ExecuteCommandParams], Coroutine[Any, Any, Any]]]:
         return self._registry.commands
 
     # --- settings ---

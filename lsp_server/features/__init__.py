@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING
 
 from lsp_server.features import (
     completion_reports,
+    flash_edit,
     flash_stats,
     flash_status,
     lifecycle,
+    text_document_code_action,
     text_document_completion,
     text_document_inline_completion,
     text_document_sync,
@@ -27,6 +29,8 @@ REGISTER: "tuple[Callable[[FlashServer], None], ...]" = (
     workspace_folders.register,
     workspace_configuration.register,
     workspace_execute_command.register,
+    flash_edit.register,
+    text_document_code_action.register,
     completion_reports.register,
     flash_status.register,
     flash_stats.register,

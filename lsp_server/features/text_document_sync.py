@@ -39,6 +39,7 @@ def did_change(ls: "FlashServer", params: DidChangeParams) -> None:
 def did_close(ls: "FlashServer", params: DidCloseParams) -> None:
     ls.documents.close(params.text_document.uri)
     ls.jobs.drop(params.text_document.uri)
+    ls.edits.drop(params.text_document.uri)
 
 
 def did_save(ls: "FlashServer", params: DidSaveParams) -> None:

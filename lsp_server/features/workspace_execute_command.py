@@ -1,10 +1,10 @@
-"""workspace/executeCommand: a completion was accepted, or the user wants the engine restarted.
+"""workspace/executeCommand: runs what features registered as commands; here are the small ones.
 
 LSP 3.18, "Execute Command". An item carries the first command, so that clients which know nothing
 of us report what their users took.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lsprotocol import types
 
@@ -29,17 +29,17 @@ def accepted_command() -> Command:
     return Command(title="Accepted", command=ACCEPTED, arguments=[])
 
 
-async def execute_command(ls: "FlashServer", params: ExecuteCommandParams) -> None:
+async def execute_command(ls: "FlashServer", params: ExecuteCommandParams) -> Any:
     handler = ls.commands.get(params.command)
     if handler is None:
         known = ", ".join(sorted(ls.commands))
         raise RpcError(INVALID_PARAMS, f"unknown command '{params.command}'; known: {known}")
-    await handler()
+    return await handler(params)
 
 
-async def completion_accepted(ls: "FlashServer") -> None:
+async def completion_accepted(ls: "FlashServer", params: ExecuteCommandParams) -> None:
     ls.activity.n_accepted += 1
 
 
-async def restart(ls: "FlashServer") -> None:
+async def restart(ls: "FlashServer", params: ExecuteCommandParams) -> None:
     await ls.engine_owner.restart()

@@ -35,7 +35,7 @@ def postprocess(inp: CompletionInput, raw: str, is_complete: bool) -> str:
         if not trimmed or (trimmed == text and is_complete):
             break
         text, is_complete = trimmed, True
-    return trimmed.replace("\n", eol_of(inp))
+    return trimmed.replace("\n", eol_of(inp.prefix, inp.suffix))
 
 
 def _trim(inp: CompletionInput, at: Situation, text: str, is_complete: bool) -> str:

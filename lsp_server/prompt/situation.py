@@ -35,9 +35,9 @@ def to_line_feeds(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
-def eol_of(inp: CompletionInput) -> str:
-    """Name the line end the document uses near the cursor; "\\n" when it has none."""
-    nearby = inp.prefix[-4096:] + inp.suffix[:4096]
+def eol_of(before: str, after: str) -> str:
+    """Name the line end a document uses between these two parts of it; "\\n" when it has none."""
+    nearby = before[-4096:] + after[:4096]
     if "\r\n" in nearby:
         return "\r\n"
     return "\r" if "\r" in nearby and "\n" not in nearby else "\n"

@@ -15,6 +15,10 @@ from engine.request import (
     Timings,
 )
 
+CHAT_TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
 INFO = ModelInfo(
     name="fake",
     path="/models/fake.gguf",
@@ -27,7 +31,11 @@ INFO = ModelInfo(
     n_threads=1,
     backend="none",
     load_ms=1.0,
-    special_tokens=("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),
+    special_tokens=(
+        *("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>"),
+        *("<|im_start|>", "<|im_end|>"),
+    ),
+    chat_template=CHAT_TEMPLATE,
 )
 
 
@@ -42,6 +50,7 @@ class ScriptedEngine:
         self.n_cancelled = self.n_restarts = 0
         self.go_on = asyncio.Event()
         self.go_on.set()
+        self.finish_reason = FinishReason.STOP
         self.load_error: EngineError | None = None
         self.generate_error: Exception | None = None
 
@@ -89,7 +98,7 @@ class ScriptedEngine:
             text=said,
             prompt_tokens=[1, 2, 3],
             tokens=[4, 5],
-            finish_reason=FinishReason.STOP,
+            finish_reason=self.finish_reason,
             timings_ms=Timings(queue=0.5, prefill=10.0, decode=20.0, total=30.5),
             n_cached=1,
             n_steps=2,

@@ -34,6 +34,7 @@ async def test_what_is_announced_is_what_is_handled(new_session: Callable[..., S
     assert announced["workspace"]["workspaceFolders"]["supported"]
     assert set(announced["executeCommandProvider"]["commands"]) == {
         "flash.completionAccepted",
+        "flash.edit",
         "flash.restart",
     }
     assert "notebookDocumentSync" not in announced

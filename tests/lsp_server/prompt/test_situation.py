@@ -11,7 +11,7 @@ from tests.lsp_server.prompt.corpus import at_cursor
     ("text", "eol"), [("a\nb", "\n"), ("a\r\nb", "\r\n"), ("a\rb", "\r"), ("a", "\n")]
 )
 def test_the_line_end_is_the_documents(text: str, eol: str) -> None:
-    assert eol_of(CompletionInput(text, "")) == eol
+    assert eol_of(text, "") == eol
 
 
 @pytest.mark.parametrize(
