@@ -17,6 +17,7 @@ from lsp_server import (
     cli_doctor,
     cli_edit,
     cli_models,
+    cli_replay,
     cli_serve,
     cli_train_drafter,
 )
@@ -24,6 +25,7 @@ from lsp_server import (
 _COMMANDS = (
     cli_serve,
     cli_complete,
+    cli_replay,
     cli_edit,
     cli_demo,
     cli_models,

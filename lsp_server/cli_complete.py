@@ -14,6 +14,7 @@ from rich.text import Text
 from engine.client import InProcessEngine
 from engine.errors import RequestError
 from engine.request import GenerateRequest, GenerateResult, PromptPart, SpeculationReport
+from lsp_server.capsule import Latest, make_capsule, write_capsule
 from lsp_server.cli_options import (
     Commands,
     add_model_options,
@@ -24,6 +25,7 @@ from lsp_server.cli_options import (
 from lsp_server.completion import Completion, CompletionOptions, complete
 from lsp_server.documents import Document, Place, PositionEncoding
 from lsp_server.prompt import CompletionInput
+from lsp_server.version import own_version
 
 _UTF32 = PositionEncoding.UTF32  # columns count characters, as editors show them
 
@@ -41,6 +43,12 @@ def add_parser(commands: Commands) -> None:
         "--prompt-file", metavar="F", help="continue this text as it is, without any prompt form"
     )
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
+    parser.add_argument(
+        "--capsule", metavar="F", help="record what it came from, for: flash-lsp replay F"
+    )
+    parser.add_argument(
+        "--with-text", action="store_true", help="the capsule holds the text, not only hashes"
+    )
     add_model_options(parser)
     add_sampling_options(parser)
     parser.set_defaults(run=run)
@@ -49,6 +57,9 @@ def add_parser(commands: Commands) -> None:
 def run(args: argparse.Namespace) -> int:
     if (args.place is None) == (args.prompt_file is None):
         print("flash-lsp complete: give either FILE:LINE:COL or --prompt-file", file=sys.stderr)
+        return 2
+    if args.place is None and args.capsule is not None:
+        print("flash-lsp complete: --capsule needs FILE:LINE:COL", file=sys.stderr)
         return 2
     try:
         return asyncio.run(_complete(args))
@@ -84,7 +95,8 @@ def input_at(path: Path, line: int, column: int) -> CompletionInput:
 async def _complete(args: argparse.Namespace) -> int:
     inp = None if args.place is None else input_at(*parse_place(args.place))
     raw = None if args.prompt_file is None else Path(args.prompt_file).read_text("utf-8")
-    engine = InProcessEngine(engine_config(args))
+    config = engine_config(args)
+    engine = InProcessEngine(config)
     started = monotonic()
     try:
         await engine.start()
@@ -93,6 +105,12 @@ async def _complete(args: argparse.Namespace) -> int:
         if inp is not None:
             options = CompletionOptions(max_tokens=args.max_tokens, sampling=sampling_config(args))
             done = await complete(engine, inp, options)
+            if args.capsule is not None:
+                latest = Latest(inp, done)
+                capsule = make_capsule(
+                    latest, info, config, own_version(), with_text=args.with_text
+                )
+                write_capsule(capsule, Path(args.capsule))
         else:
             request = GenerateRequest(
                 prompt=(PromptPart(raw or ""),),

@@ -1,5 +1,6 @@
 """One completion, from the text around a cursor to what is offered there. Knows no editor."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from lsp_server.prompt import (
 )
 
 _LEAST_PREFIX_CHARS = 64
+# Other texts than the likeliest: warm enough to differ, cool enough to stay sensible.
+_VARIED_TEMPERATURE = 0.8
+_TRIES_PER_CANDIDATE = 2
 
 
 class CompletionOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,11 +40,14 @@ class CompletionOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 class Completion(msgspec.Struct, frozen=True, kw_only=True):
     """`text` is what to insert at the cursor, "" for nothing; `skipped_reason` says why the model
-    was not even asked, or why its text is not offered."""
+    was not even asked, or why its text is not offered. `result` is the answer to `request`,
+    which came from `options`: those asked for, with less text if that was too much."""
 
     text: str
     skipped_reason: str | None = None
     result: GenerateResult | None = None
+    request: GenerateRequest | None = None
+    options: CompletionOptions | None = None
 
 
 async def complete(
@@ -49,34 +56,74 @@ async def complete(
     """Ask the engine for what belongs at the cursor. Raises EngineError."""
     if (reason := skip_reason(inp)) is not None:
         return Completion(text="", skipped_reason=reason)
-    result = await _generate(engine, inp, options)
-    text = postprocess(inp, result.text, result.finish_reason is FinishReason.STOP)
-    return Completion(text=text, skipped_reason=None if text else "no-use", result=result)
+    done = await _generate(engine, inp, options)
+    assert done.result is not None
+    text = postprocess(inp, done.text, done.result.finish_reason is FinishReason.STOP)
+    return msgspec.structs.replace(done, text=text, skipped_reason=None if text else "no-use")
+
+
+async def complete_variously(
+    engine: AsyncEngine, inp: CompletionInput, options: CompletionOptions, n_most: int
+) -> list[Completion]:
+    """The completion that `complete` makes, then up to `n_most` - 1 others with a text of their
+    own, sampled with fixed seeds. Raises EngineError.
+
+    The others are not begun after half the deadline.
+    """
+    began = time.monotonic()
+    found = [await complete(engine, inp, options)]
+    if found[0].result is None:
+        return found
+    temperature = max(options.sampling.temperature, _VARIED_TEMPERATURE)
+    for n in range(_TRIES_PER_CANDIDATE * (n_most - 1)):
+        spent_ms = 1e3 * (time.monotonic() - began)
+        is_late = options.deadline_ms is not None and spent_ms > options.deadline_ms / 2
+        if len(found) >= n_most or is_late:
+            break
+        seed = options.sampling.seed + 1 + n
+        sampling = msgspec.structs.replace(options.sampling, temperature=temperature, seed=seed)
+        another = await complete(engine, inp, msgspec.structs.replace(options, sampling=sampling))
+        if another.text and all(another.text != known.text for known in found):
+            found.append(another)
+    return found
 
 
 async def _generate(
     engine: AsyncEngine, inp: CompletionInput, options: CompletionOptions
-) -> GenerateResult:
-    """Generate, with half the text around the cursor whenever it is too much for the context."""
-    form = prompt_form(await engine.ready())
-    n_prefix_chars, n_suffix_chars = options.max_prefix_chars, options.max_suffix_chars
+) -> Completion:
+    """Generate raw text, from half of what surrounds the cursor while that is too much."""
+    info = await engine.ready()
     while True:
-        prompt = build_prompt(inp, form, n_prefix_chars, n_suffix_chars)
-        request = GenerateRequest(
-            prompt=prompt.parts,
-            stop=prompt.stop,
-            max_tokens=options.max_tokens,
-            sampling=options.sampling,
-            deadline_ms=options.deadline_ms,
-            document=options.document,
-            priority=options.priority,
-        )
+        request = completion_request(info, inp, options)
         try:
-            return await engine.generate(request, _until(StopRule(inp)))
+            result = await engine.generate(request, _until(StopRule(inp)))
+            return Completion(text=result.text, result=result, request=request, options=options)
         except ContextOverflowError:
-            if n_prefix_chars <= _LEAST_PREFIX_CHARS:
+            if options.max_prefix_chars <= _LEAST_PREFIX_CHARS:
                 raise
-            n_prefix_chars, n_suffix_chars = n_prefix_chars // 2, n_suffix_chars // 2
+            options = msgspec.structs.replace(
+                options,
+                max_prefix_chars=options.max_prefix_chars // 2,
+                max_suffix_chars=options.max_suffix_chars // 2,
+            )
+
+
+def completion_request(
+    info: ModelInfo, inp: CompletionInput, options: CompletionOptions
+) -> GenerateRequest:
+    """What the model is asked for a completion."""
+    prompt = build_prompt(
+        inp, prompt_form(info), options.max_prefix_chars, options.max_suffix_chars
+    )
+    return GenerateRequest(
+        prompt=prompt.parts,
+        stop=prompt.stop,
+        max_tokens=options.max_tokens,
+        sampling=options.sampling,
+        deadline_ms=options.deadline_ms,
+        document=options.document,
+        priority=options.priority,
+    )
 
 
 def _until(rule: StopRule) -> Callable[[str], bool]:

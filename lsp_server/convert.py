@@ -12,7 +12,7 @@ from engine.errors import EngineError
 from engine.request import EngineStats, ModelInfo
 from lsp_server.documents import OutsideTextError, UnknownDocumentError
 from lsp_server.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS, REQUEST_FAILED, RpcError
-from lsp_server.protocol import CopilotStatus, FlashModel, FlashStatus, Position, Range
+from lsp_server.protocol import Command, CopilotStatus, FlashModel, FlashStatus, Position, Range
 
 log = logging.getLogger(__name__)
 
@@ -120,7 +120,9 @@ def copilot_status(status: FlashStatus) -> CopilotStatus:
     return CopilotStatus(is_busy, kinds.get(status.state, "Normal"), status.message)
 
 
-def completion_item(text: str, typed: str, where: Range) -> types.CompletionItem:
+def completion_item(
+    text: str, typed: str, where: Range, on_accept: Command
+) -> types.CompletionItem:
     """Offer `text` as an item of a completion list.
 
     `typed` is the word before the cursor that `where` covers: clients match an item against it.
@@ -138,6 +140,7 @@ def completion_item(text: str, typed: str, where: Range) -> types.CompletionItem
         insert_text_format=types.InsertTextFormat.PlainText,
         insert_text_mode=types.InsertTextMode.AsIs,
         text_edit=types.TextEdit(range=lsp_range(where), new_text=full),
+        command=types.Command(on_accept.title, on_accept.command, arguments=on_accept.arguments),
     )
 
 

@@ -13,6 +13,7 @@ import msgspec
 
 from lsp_server.change_log import ChangeLog, Place
 from lsp_server.protocol import ContentChange, Position, Range
+from lsp_server.rhythm import TypingRhythm
 
 _LINE_ENDS = "\r\n"
 
@@ -53,7 +54,7 @@ class Window(msgspec.Struct, frozen=True):
 
 class Document:
     """One open document. `version` is the client's number for the present text; `changes` are the
-    latest ones it went through."""
+    latest ones it went through, `rhythm` how fast it is typed."""
 
     def __init__(
         self, uri: str, language_id: str, version: int, text: str, encoding: PositionEncoding
@@ -62,6 +63,7 @@ class Document:
         self._encoding = encoding
         self._lines = _split(text)
         self.changes = ChangeLog()
+        self.rhythm = TypingRhythm()
 
     @property
     def text(self) -> str:

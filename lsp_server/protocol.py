@@ -255,6 +255,12 @@ class EditArguments(Message):
     keeps_code: bool = False
 
 
+class CapsuleArguments(Message):
+    """The one argument of flash.saveCapsule, which may be left out."""
+
+    with_text: bool = False
+
+
 class EditEvent(Message):
     """How an edit goes. `kind` is delta, with more `text` of the answer as the model writes it;
     done, with the whole `text` of the lines that replace the old ones; or failed, with the `reason`
@@ -365,7 +371,9 @@ class RequestRecord(Message, omit_defaults=False):
 
 class FlashStats(Message, omit_defaults=False):
     """`engine` holds the engine's counters, null while no model is loaded; `outcomes` counts
-    requests by how they ended; `recent` is oldest first."""
+    requests by how they ended, `edits` edits by an instruction; `recent` is oldest first.
+    `kept_rate` is the share of accepted characters still there 30 s later, of the `n_kept_checked`
+    completions looked at so far."""
 
     engine: dict[str, Any] | None
     outcomes: dict[str, int]
@@ -373,6 +381,10 @@ class FlashStats(Message, omit_defaults=False):
     n_shown: int
     n_accepted: int
     n_partially_accepted: int
+    n_accepted_chars: int
+    n_kept_checked: int
+    kept_rate: float | None
+    edits: dict[str, int]
     recent: list[RequestRecord]
 
 

@@ -10,7 +10,6 @@ import logging
 import sys
 from collections.abc import Callable, Coroutine, Generator, Mapping
 from contextlib import contextmanager
-from importlib import metadata
 from typing import Any, cast
 
 from lsprotocol import types
@@ -19,7 +18,9 @@ from pygls.lsp.server import LanguageServer
 from engine.client import AsyncEngine, EngineClient, EngineState, EngineStatus, InProcessEngine
 from engine.config import EngineConfig
 from lsp_server import features, transport
+from lsp_server.acceptance import Acceptance
 from lsp_server.activity import Activity
+from lsp_server.capsule import Latest
 from lsp_server.completion import Completion
 from lsp_server.convert import (
     ClientFeatures,
@@ -42,6 +43,8 @@ from lsp_server.protocol import (
     FlashStatus,
 )
 from lsp_server.settings import SECTION, Settings, merge
+from lsp_server.suggestion_cache import SuggestionCache
+from lsp_server.version import own_version
 
 log = logging.getLogger(__name__)
 
@@ -54,14 +57,17 @@ class FlashServer(LanguageServer):
     def __init__(
         self, engine_factory: EngineFactory, settings_overrides: Mapping[str, Any] | None = None
     ) -> None:
-        cast("Any", super()).__init__(NAME, _version())
+        cast("Any", super()).__init__(NAME, own_version())
         self._registry = cast("Any", self.protocol.fm)  # pygls leaves it untyped
         self.peer = Peer(lambda method: self.handlers.get(method), PARAMS, to_wire, to_rpc_error)
         self.client = ClientFeatures()
         self.documents = DocumentStore()
         self.folders = Folders()
         self.activity = Activity()
-        self.jobs: Jobs[Completion] = Jobs()
+        self.acceptance = Acceptance(self.documents)
+        self.suggestions = SuggestionCache()
+        self.latest: Latest | None = None
+        self.jobs: Jobs[list[Completion]] = Jobs()
         self.edits: Jobs[str] = Jobs()
         self.engine_owner = EngineOwner(engine_factory, self._on_engine_status)
         self.load_progress = LoadProgressReport(self.peer)
@@ -117,6 +123,7 @@ class FlashServer(LanguageServer):
         was_enabled = self.settings.enabled
         merged = merge(self._initial_settings, chosen, log.warning)
         self.settings = merge(merged, self._overrides, _say_nothing)
+        self.suggestions.clear()
         if self.settings.enabled != was_enabled:
             self._announce_status(self.status)
         await self.apply_engine_settings()
@@ -256,10 +263,3 @@ def _forwarded_log(peer: Peer) -> Generator[None]:
 
 def _say_nothing(message: str) -> None:
     """Drop a warning that was given before."""
-
-
-def _version() -> str:
-    try:
-        return metadata.version(NAME)
-    except metadata.PackageNotFoundError:
-        return "0+unpackaged"

@@ -107,8 +107,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     ] = 512
     debounce_ms: Annotated[
         int,
-        Meta(ge=0, le=5000, description="Quiet time to wait for before an automatic completion."),
-    ] = 25
+        Meta(
+            ge=0,
+            le=5000,
+            description="Longest wait for your next key before an automatic completion; "
+            "none if you type more slowly than that.",
+        ),
+    ] = 75
+    candidates: Annotated[
+        int,
+        Meta(ge=1, le=5, description="Most texts to choose from when a completion is asked for."),
+    ] = 3
     deadline_ms: Annotated[
         int,
         Meta(ge=50, le=600_000, description="What is ready after this time is offered as it is."),

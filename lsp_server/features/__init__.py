@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from lsp_server.features import (
     completion_reports,
+    flash_capsule,
     flash_edit,
     flash_stats,
     flash_status,
@@ -30,6 +31,7 @@ REGISTER: "tuple[Callable[[FlashServer], None], ...]" = (
     workspace_configuration.register,
     workspace_execute_command.register,
     flash_edit.register,
+    flash_capsule.register,
     text_document_code_action.register,
     completion_reports.register,
     flash_status.register,

@@ -1,10 +1,13 @@
-"""What clients report of completions: shown, partly accepted, focus. Counted here, sent nowhere.
+"""What clients report of completions: shown, accepted how far, focus. Counted here, sent nowhere.
 
 The names are those of GitHub's language server, which its clients already speak.
 """
 
-from typing import TYPE_CHECKING
+import asyncio
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
 
+from lsp_server.acceptance import Offer
 from lsp_server.protocol import (
     DID_FOCUS,
     DID_PARTIALLY_ACCEPT_COMPLETION,
@@ -30,7 +33,29 @@ def did_show_completion(ls: "FlashServer", params: ShownParams) -> None:
 
 def did_partially_accept_completion(ls: "FlashServer", params: PartiallyAcceptedParams) -> None:
     ls.activity.n_partially_accepted += 1
+    note_acceptance(ls, _offer_id(params.item), params.accepted_length)
 
 
 def did_focus(ls: "FlashServer", params: FocusParams) -> None:
     ls.activity.n_focused += 1
+
+
+def note_acceptance(ls: "FlashServer", offer_id: object, n_units: int | None = None) -> None:
+    """Count how much of an offer was accepted; some time later, how much of it was kept."""
+    offer = ls.acceptance.accept(offer_id, n_units) if isinstance(offer_id, str) else None
+    if offer is not None:
+        ls.peer.spawn(_check_later(ls, offer), "look at what was kept of a completion")
+
+
+async def _check_later(ls: "FlashServer", offer: Offer) -> None:
+    await asyncio.sleep(ls.acceptance.kept_after_s)
+    ls.acceptance.check(offer)
+
+
+def _offer_id(item: Mapping[str, Any]) -> object:
+    """The id in the command of an item that a client sends back."""
+    command: object = item.get("command")
+    if not isinstance(command, Mapping):
+        return None
+    arguments = cast("Mapping[str, object]", command).get("arguments")
+    return cast("list[object]", arguments)[0] if isinstance(arguments, list) and arguments else None

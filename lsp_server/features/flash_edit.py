@@ -78,6 +78,8 @@ class _Run:
 
     def tell(self, kind: str, **more: str) -> None:
         """Say how the edit goes, by the token the client gave if it gave one."""
+        if kind != "delta":
+            self._ls.activity.edits[more.get("code", kind)] += 1
         if not self._ls.peer.is_open:
             return
         event = EditEvent(id=self._id, uri=self._arguments.uri, kind=kind, **more)

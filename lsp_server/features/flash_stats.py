@@ -27,5 +27,9 @@ async def stats(ls: "FlashServer", params: object) -> FlashStats:
         n_shown=activity.n_shown,
         n_accepted=activity.n_accepted,
         n_partially_accepted=activity.n_partially_accepted,
+        n_accepted_chars=ls.acceptance.n_accepted_chars,
+        n_kept_checked=ls.acceptance.n_checked,
+        kept_rate=ls.acceptance.kept_rate,
+        edits=dict(activity.edits),
         recent=list(activity.recent),
     )

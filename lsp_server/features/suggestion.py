@@ -9,7 +9,9 @@ import msgspec
 
 from engine.client import EngineState
 from engine.errors import EngineBusyError
-from lsp_server.completion import Completion, CompletionOptions, complete
+from engine.request import GenerateResult
+from lsp_server.capsule import Latest
+from lsp_server.completion import Completion, CompletionOptions, complete_variously
 from lsp_server.documents import Document, Place, UnknownDocumentError, Window
 from lsp_server.jobs import SupersededError, TooManyJobsError
 from lsp_server.prompt import CompletionInput
@@ -25,55 +27,75 @@ _WINDOW_CHARS = 64 * 1024
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
-    """Where to complete. `inserted` is text to imagine in place of what lies between
-    `replaced_from` and the position, as if the user had accepted it already."""
+    """Where to complete, and how many texts to choose from are welcome. `inserted` is text to
+    imagine in place of what lies between `replaced_from` and the position, as if the user had
+    accepted it already."""
 
     document: DocumentId
     position: Position
     is_automatic: bool = False
+    n_wanted: int = 1
     inserted: str = ""
     replaced_from: Position | None = None
 
 
-async def suggest(ls: "FlashServer", query: Query) -> str:
-    """The text to offer at the query's position, "" for none.
+class _Answer(msgspec.Struct, frozen=True):
+    """`texts` to offer, best first, or the reason for none."""
+
+    texts: tuple[str, ...] = ()
+    outcome: str = "offered"
+    result: GenerateResult | None = None
+
+
+async def suggest(ls: "FlashServer", query: Query) -> tuple[str, ...]:
+    """The texts to offer at the query's position, best first; () for none.
 
     Raises EngineError, and OutsideTextError for a line the document does not have.
 
     Why nothing is offered is counted in the activity and logged, never shown.
     """
     began, uri = time.perf_counter(), query.document.uri
-    completion = Completion(text="")
-    outcome = "failed"
+    answer = _Answer(outcome="failed")
     try:
-        completion = await _attempt(ls, query)
-        outcome = completion.skipped_reason or "offered"
+        answer = await _attempt(ls, query)
     except (SupersededError, TooManyJobsError, EngineBusyError) as error:
-        outcome = "superseded" if isinstance(error, SupersededError) else "too-busy"
+        is_superseded = isinstance(error, SupersededError)
+        answer = _Answer(outcome="superseded" if is_superseded else "too-busy")
     except UnknownDocumentError as error:
-        outcome = "unknown-document"
+        answer = _Answer(outcome="unknown-document")
         log.warning("nothing was offered: %s", error)
     except asyncio.CancelledError:
-        outcome = "cancelled"
+        answer = _Answer(outcome="cancelled")
         raise
     finally:
-        ls.activity.record(uri, outcome, 1e3 * (time.perf_counter() - began), completion.result)
-    log.debug("%s: %s", uri, outcome)
-    return completion.text if outcome == "offered" else ""
+        total_ms = 1e3 * (time.perf_counter() - began)
+        ls.activity.record(uri, answer.outcome, total_ms, answer.result)
+    log.debug("%s: %s", uri, answer.outcome)
+    return answer.texts
 
 
-async def _attempt(ls: "FlashServer", query: Query) -> Completion:
+async def _attempt(ls: "FlashServer", query: Query) -> _Answer:
     document = ls.documents[query.document.uri]
     version = document.version
     document.place_inside(query.position)
     reason = _reason_against(ls, document, query)
     if reason is not None:
-        return Completion(text="", skipped_reason=reason)
-    debounce_s = ls.settings.debounce_ms / 1e3 if query.is_automatic else 0.0
-    completion = await ls.jobs.run(document.uri, lambda: _complete(ls, document, query), debounce_s)
+        return _Answer(outcome=reason)
+    inp = _input(ls, document, query)
+    if served := ls.suggestions.serve(document.uri, inp, query.n_wanted):
+        return _Answer(served[: query.n_wanted], "offered-from-cache")
+    completions = await ls.jobs.run(
+        document.uri, lambda: _complete(ls, document, inp, query.n_wanted), _wait_s(ls, query)
+    )
+    first = completions[0]
+    texts = tuple(completion.text for completion in completions if completion.text)
+    # Kept even if it comes too late: the keys pressed meanwhile may be the ones it predicts.
+    ls.suggestions.add(document.uri, inp, query.n_wanted, texts)
     if document.version != version or ls.documents[document.uri] is not document:
-        return msgspec.structs.replace(completion, text="", skipped_reason="stale-version")
-    return completion
+        return _Answer(outcome="stale-version", result=first.result)
+    if not texts:
+        return _Answer(outcome=first.skipped_reason or "no-use", result=first.result)
+    return _Answer(texts, result=first.result)
 
 
 def _reason_against(ls: "FlashServer", document: Document, query: Query) -> str | None:
@@ -89,16 +111,30 @@ def _reason_against(ls: "FlashServer", document: Document, query: Query) -> str 
     return None
 
 
-async def _complete(ls: "FlashServer", document: Document, query: Query) -> Completion:
-    settings = ls.settings
+def _wait_s(ls: "FlashServer", query: Query) -> float:
+    """How long to wait for another key first: not at all for a user who asked."""
+    if not query.is_automatic:
+        return 0.0
+    now_s = asyncio.get_running_loop().time()
+    longest_s = ls.settings.debounce_ms / 1e3
+    return ls.documents[query.document.uri].rhythm.wait_s(now_s, longest_s)
+
+
+def _input(ls: "FlashServer", document: Document, query: Query) -> CompletionInput:
     window = _window(document, query)
-    inp = CompletionInput(
+    return CompletionInput(
         prefix=window.before,
         suffix=window.after,
         language_id=document.language_id,
         path=ls.folders.relative_path(document.uri),
-        multiline=settings.multiline,
+        multiline=ls.settings.multiline,
     )
+
+
+async def _complete(
+    ls: "FlashServer", document: Document, inp: CompletionInput, n_wanted: int
+) -> list[Completion]:
+    settings = ls.settings
     options = CompletionOptions(
         max_tokens=settings.max_tokens,
         sampling=settings.sampling,
@@ -112,8 +148,11 @@ async def _complete(ls: "FlashServer", document: Document, query: Query) -> Comp
             engine = await ls.engine_owner.engine()
             await engine.ready()
     except TimeoutError:
-        return Completion(text="", skipped_reason="still-loading")
-    return await complete(engine, inp, options)
+        return [Completion(text="", skipped_reason="still-loading")]
+    completions = await complete_variously(engine, inp, options, n_wanted)
+    if completions[0].result is not None:
+        ls.latest = Latest(inp, completions[0])
+    return completions
 
 
 def _window(document: Document, query: Query) -> Window:

@@ -35,26 +35,27 @@ def register(ls: "FlashServer") -> None:
 async def inline_completion(ls: "FlashServer", params: InlineCompletionParams) -> InlineList:
     position, selected = params.position, params.context.selected_completion_info
     is_automatic = params.context.trigger_kind == AUTOMATIC
-    if selected is None:
-        query = Query(document=params.text_document, position=position, is_automatic=is_automatic)
-        text = await suggest(ls, query)
-        return _offer(text, Range(position, position))
-    if not _is_before_cursor(selected, position):
+    if selected is not None and not _is_before_cursor(selected, position):
         return InlineList([])
     query = Query(
         document=params.text_document,
         position=position,
         is_automatic=is_automatic,
-        inserted=selected.text,
-        replaced_from=selected.range.start,
+        n_wanted=1 if is_automatic else ls.settings.candidates,
+        inserted="" if selected is None else selected.text,
+        replaced_from=None if selected is None else selected.range.start,
     )
-    text = await suggest(ls, query)
+    texts = await suggest(ls, query)
     # Clients show only what begins with the text their popup has selected.
-    return _offer(text and selected.text + text, selected.range)
+    given = "" if selected is None else selected.text
+    where = Range(position, position) if selected is None else selected.range
+    return InlineList([_item(ls, params, where, given + text) for text in texts])
 
 
-def _offer(text: str, where: Range) -> InlineList:
-    return InlineList([InlineItem(text, where, accepted_command())] if text else [])
+def _item(ls: "FlashServer", params: InlineCompletionParams, where: Range, text: str) -> InlineItem:
+    document = ls.documents[params.text_document.uri]
+    id = ls.acceptance.offer(document, document.place(where.start), text)
+    return InlineItem(text, where, accepted_command(id))
 
 
 def _is_before_cursor(selected: SelectedCompletion, cursor: Position) -> bool:

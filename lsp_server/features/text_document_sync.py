@@ -3,6 +3,7 @@
 LSP 3.18, "Text Document Synchronization".
 """
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from lsp_server.server import FlashServer
 
 log = logging.getLogger(__name__)
+
+_KEY_CHARS = 2  # a key may bring its closing bracket
 
 
 def register(ls: "FlashServer") -> None:
@@ -34,6 +37,8 @@ def did_change(ls: "FlashServer", params: DidChangeParams) -> None:
     if named.version is not None and named.version < document.version:
         log.warning("'%s' went from version %d to %d", named.uri, document.version, named.version)
     document.change(params.content_changes, named.version)
+    if any(0 < len(change.text) <= _KEY_CHARS for change in params.content_changes):
+        document.rhythm.note_key(asyncio.get_running_loop().time())
 
 
 def did_close(ls: "FlashServer", params: DidCloseParams) -> None:

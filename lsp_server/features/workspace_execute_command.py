@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from lsprotocol import types
 
+from lsp_server.features.completion_reports import note_acceptance
 from lsp_server.jsonrpc import INVALID_PARAMS, RpcError
 from lsp_server.protocol import Command, ExecuteCommandParams
 
@@ -24,9 +25,9 @@ def register(ls: "FlashServer") -> None:
     ls.on_command(RESTART, restart)
 
 
-def accepted_command() -> Command:
+def accepted_command(offer_id: str) -> Command:
     """What an offered item asks its client to run once it is accepted."""
-    return Command(title="Accepted", command=ACCEPTED, arguments=[])
+    return Command(title="Accepted", command=ACCEPTED, arguments=[offer_id])
 
 
 async def execute_command(ls: "FlashServer", params: ExecuteCommandParams) -> Any:
@@ -39,6 +40,8 @@ async def execute_command(ls: "FlashServer", params: ExecuteCommandParams) -> An
 
 async def completion_accepted(ls: "FlashServer", params: ExecuteCommandParams) -> None:
     ls.activity.n_accepted += 1
+    for offer_id in params.arguments or []:
+        note_acceptance(ls, offer_id)
 
 
 async def restart(ls: "FlashServer", params: ExecuteCommandParams) -> None:

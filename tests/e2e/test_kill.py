@@ -35,11 +35,17 @@ async def client(server_command: list[str]) -> AsyncIterator[StdioClient]:
         "initialize",
         {
             "capabilities": {"textDocument": {"inlineCompletion": {}}},
-            "initializationOptions": {"prefixChars": len(LONG), "deadlineMs": 120_000},
+            "initializationOptions": {
+                "prefixChars": len(LONG),
+                "deadlineMs": 120_000,
+                "candidates": 1,
+            },
         },
     )
     client.notify("initialized")
+    # Twice, for what was offered in one document is served there again without the engine.
     open_document(client, "file:///counting.py", COUNTING)
+    open_document(client, "file:///again.py", COUNTING)
     open_document(client, "file:///long.py", LONG)
     yield client
     if client.process.returncode is None:
@@ -61,6 +67,10 @@ def ask(client: StdioClient, uri: str, place: tuple[int, int]) -> asyncio.Future
             "context": {"triggerKind": 1},
         },
     )
+
+
+def texts(answer: dict[str, Any]) -> list[str]:
+    return [item["insertText"] for item in answer["result"]["items"]]
 
 
 def child_of(pid: int) -> int:
@@ -93,8 +103,8 @@ async def test_a_kill_during_a_completion_costs_that_request_only(client: StdioC
     assert "Traceback" not in error["message"]
 
     killed_s = time.monotonic()
-    answer = await ask(client, "file:///counting.py", COUNTING_PLACE)
-    assert answer["result"]["items"] == warm["result"]["items"]
+    answer = await ask(client, "file:///again.py", COUNTING_PLACE)
+    assert texts(answer) == texts(warm)
     assert time.monotonic() - killed_s < ANSWER_S
     assert client.process.returncode is None
     assert child_of(client.process.pid) != engine
@@ -105,6 +115,6 @@ async def test_an_engine_killed_while_idle_is_not_noticed(client: StdioClient) -
     warm = await ask(client, "file:///counting.py", COUNTING_PLACE)
     os.kill(child_of(client.process.pid), signal.SIGKILL)
     async with asyncio.timeout(ANSWER_S):
-        answer = await ask(client, "file:///counting.py", COUNTING_PLACE)
-    assert answer.get("result") == warm["result"], answer
+        answer = await ask(client, "file:///again.py", COUNTING_PLACE)
+    assert texts(answer) == texts(warm)
     assert await client.stop() == 0

@@ -56,9 +56,11 @@ async def test_editors_get_an_inline_completion(client: LanguageClient) -> None:
         )
     )
     assert isinstance(answer, types.InlineCompletionList)
-    (item,) = answer.items
-    assert isinstance(item.insert_text, str) and item.insert_text.startswith("5")
-    assert item.range == types.Range(PLACE, PLACE)
+    assert 1 <= len(answer.items) <= 3
+    best = answer.items[0]
+    assert isinstance(best.insert_text, str) and best.insert_text.startswith("5")
+    assert all(item.range == types.Range(PLACE, PLACE) for item in answer.items)
+    assert len({item.insert_text for item in answer.items}) == len(answer.items)
 
 
 async def test_a_client_without_inline_completion_gets_an_item_of_a_list(

@@ -13,7 +13,7 @@ async def new_session() -> AsyncIterator[Callable[..., Session]]:
     sessions: list[Session] = []
 
     def make(**overrides: Any) -> Session:
-        sessions.append(Session({"debounceMs": 0, **overrides}))
+        sessions.append(Session({"debounceMs": 0, "candidates": 1, **overrides}))
         return sessions[-1]
 
     yield make

@@ -40,10 +40,13 @@ INFO = ModelInfo(
 
 
 class ScriptedEngine:
-    """Generates `text` piece by piece; `hold` makes every request wait until it is cleared."""
+    """Generates `text` piece by piece, or each of `texts` once before that; requests wait while
+    `go_on` is clear."""
 
     def __init__(self, config: EngineConfig, text: str = "return a + b\n") -> None:
         self.config, self.text = config, text
+        self.texts: list[str] = []
+        self.prompt_tokens, self.tokens = [1, 2, 3], [4, 5]
         self.on_state: Callable[[EngineStatus], None] | None = None
         self.status = EngineStatus(state=EngineState.STARTING, message="starting")
         self.requests: list[GenerateRequest] = []
@@ -90,14 +93,15 @@ class ScriptedEngine:
         if self.generate_error is not None:
             raise self.generate_error
         said = ""
-        for piece in self.text.splitlines(keepends=True):
+        text = self.texts.pop(0) if self.texts else self.text
+        for piece in text.splitlines(keepends=True):
             said += piece
             if on_text is not None and not on_text(piece):
                 break
         return GenerateResult(
             text=said,
-            prompt_tokens=[1, 2, 3],
-            tokens=[4, 5],
+            prompt_tokens=self.prompt_tokens,
+            tokens=self.tokens,
             finish_reason=self.finish_reason,
             timings_ms=Timings(queue=0.5, prefill=10.0, decode=20.0, total=30.5),
             n_cached=1,

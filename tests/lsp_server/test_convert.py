@@ -16,8 +16,10 @@ from lsp_server.convert import (
 )
 from lsp_server.documents import UnknownDocumentError
 from lsp_server.jsonrpc import RpcError
-from lsp_server.protocol import Position, Range
+from lsp_server.protocol import Command, Position, Range
 from tests.lsp_server.scripted_engine import INFO
+
+COMMAND = Command(title="Accepted", command="c", arguments=["offer-1"])
 
 
 @pytest.mark.parametrize(
@@ -84,13 +86,13 @@ def test_every_state_has_a_name_in_both_dialects(
 
 def test_an_item_is_matched_against_what_was_typed() -> None:
     where = Range(Position(1, 4), Position(1, 7))
-    item = to_wire(completion_item("urn a", "ret", where))
+    item = to_wire(completion_item("urn a", "ret", where, COMMAND))
     assert item["label"] == item["filterText"] == item["textEdit"]["newText"] == "return a"
     assert item["textEdit"]["range"]["start"] == {"line": 1, "character": 4}
 
 
 def test_a_long_line_is_cut_in_the_label_only() -> None:
-    item = completion_item("x" * 100, "", Range(Position(0, 0), Position(0, 0)))
+    item = completion_item("x" * 100, "", Range(Position(0, 0), Position(0, 0)), COMMAND)
     assert item.label == "x" * 60 + "…"
     assert item.filter_text == "x" * 100
 

@@ -36,6 +36,7 @@ async def test_what_is_announced_is_what_is_handled(new_session: Callable[..., S
         "flash.completionAccepted",
         "flash.edit",
         "flash.restart",
+        "flash.saveCapsule",
     }
     assert "notebookDocumentSync" not in announced
     assert result["serverInfo"]["name"] == "flash-lsp"

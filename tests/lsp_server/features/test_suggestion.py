@@ -1,6 +1,11 @@
+from collections.abc import Callable
+
 from lsp_server.features.suggestion import Query, suggest
 from lsp_server.protocol import DocumentId, Position
-from tests.lsp_server.memory_editor import URI, Session
+from tests.lsp_server.conftest import Ask
+from tests.lsp_server.memory_editor import URI, Session, inline_params
+
+INLINE = "textDocument/inlineCompletion"
 
 
 async def test_accepted_text_is_imagined_in_the_document(session: Session) -> None:
@@ -12,7 +17,7 @@ async def test_accepted_text_is_imagined_in_the_document(session: Session) -> No
         inserted="print",
         replaced_from=Position(1, 9),
     )
-    assert await suggest(session.server, query) == "(a)"
+    assert await suggest(session.server, query) == ("(a)",)
     texts = [p.text for p in session.engine.requests[0].prompt if not p.is_special]
     assert texts == ["first = 1\nsecond = print", "\n"]
 
@@ -23,3 +28,84 @@ async def test_a_document_is_named_by_its_path_in_the_workspace(session: Session
     await suggest(session.server, query)
     assert session.server.folders.relative_path(query.document.uri) == "src/main.c"
     assert len(session.engine.requests) == 1
+
+
+async def test_who_types_what_was_suggested_is_answered_without_the_model(
+    session: Session, ask_inline: Ask
+) -> None:
+    await ask_inline()
+    for n, char in enumerate("retu"):
+        session.editor.edit(char, 1, 4 + n, version=2 + n)
+    [item] = (await ask_inline(1, 8))["items"]
+    assert item["insertText"] == "rn a + b"
+    assert len(session.engine.requests) == 1
+    assert session.server.activity.outcomes == {"offered": 1, "offered-from-cache": 1}
+
+
+async def test_who_types_something_else_is_not(session: Session, ask_inline: Ask) -> None:
+    await ask_inline()
+    session.editor.edit("x", 1, 4, version=2)
+    await ask_inline(1, 5)
+    assert len(session.engine.requests) == 2
+
+
+async def test_a_late_result_is_served_to_who_typed_what_it_predicts(
+    session: Session, ask_inline: Ask
+) -> None:
+    session.engine.go_on.clear()
+    _, late = session.editor.begin(INLINE, inline_params())
+    await session.editor.until(lambda: len(session.engine.requests) == 1)
+    session.editor.edit("r", 1, 4, version=2)
+    session.engine.go_on.set()
+    assert await late == {"items": []}
+    [item] = (await ask_inline(1, 5))["items"]
+    assert item["insertText"] == "eturn a + b"
+    assert len(session.engine.requests) == 1
+
+
+async def test_other_settings_suggest_something_else(session: Session, ask_inline: Ask) -> None:
+    await ask_inline()
+    session.editor.notify("workspace/didChangeConfiguration", {"settings": {"maxTokens": 8}})
+    await session.editor.until(lambda: session.server.settings.max_tokens == 8)
+    await ask_inline()
+    assert len(session.engine.requests) == 2
+
+
+async def test_one_who_asks_gets_texts_to_choose_from(new_session: Callable[..., Session]) -> None:
+    session = new_session(candidates=3)
+    await session.begin()
+    session.editor.open("def add(a, b):\n    \n")
+    session.engine.texts = ["return a + b\n", "return b + a\n", "return a + b\n", "pass\n"]
+    result = await session.editor.request(INLINE, inline_params())
+    assert [i["insertText"] for i in result["items"]] == ["return a + b", "return b + a", "pass"]
+    seeds = [request.sampling.seed for request in session.engine.requests]
+    temperatures = [request.sampling.temperature for request in session.engine.requests]
+    assert seeds == [0, 1, 2, 3]
+    assert temperatures[0] == 0 and all(t > 0 for t in temperatures[1:])
+    # What was chosen from is served whole, and an automatic request needs only the best.
+    again = await session.editor.request(INLINE, inline_params())
+    assert [i["insertText"] for i in again["items"]] == ["return a + b", "return b + a", "pass"]
+    automatic = await session.editor.request(INLINE, inline_params(trigger=2))
+    assert len(automatic["items"]) == 1
+    assert len(session.engine.requests) == 4
+
+
+async def test_one_text_that_was_offered_by_itself_is_not_all_there_is_to_choose_from(
+    new_session: Callable[..., Session],
+) -> None:
+    session = new_session(candidates=2)
+    await session.begin()
+    session.editor.open("def add(a, b):\n    \n")
+    session.engine.texts = ["return a + b\n", "return a + b\n", "pass\n"]
+    assert len((await session.editor.request(INLINE, inline_params(trigger=2)))["items"]) == 1
+    assert len((await session.editor.request(INLINE, inline_params()))["items"]) == 2
+
+
+async def test_a_model_that_always_says_the_same_is_not_asked_for_ever(
+    new_session: Callable[..., Session],
+) -> None:
+    session = new_session(candidates=3)
+    await session.begin()
+    session.editor.open("def add(a, b):\n    \n")
+    assert len((await session.editor.request(INLINE, inline_params()))["items"]) == 1
+    assert len(session.engine.requests) == 5
