@@ -20,10 +20,12 @@ _LEAST_RUNS, _MOST_RUNS = 3, 5
 _LEAST_KEPT_BYTES = 32 * 2**20  # of a model
 _CORRECTED_FROM_STEPS = 500
 _HASHED_BYTES = 2**16
-# How far a real step moves all costs: a machine that is busy or warm is slower at everything, and
-# only the proportions decide anything. And how much further its own, down or up: other work on the
-# machine makes a step slower than it need be, nothing makes it faster.
-_COMMON_SHARE, _DOWN_SHARE, _UP_SHARE = 0.2, 0.3, 0.1
+# How far a real step moves its own cost, down or up: other work on the machine makes a step slower
+# than it need be, nothing makes it faster. And the part of that by which it moves all others: a
+# machine that is busy or warm is slower at everything. It must be a part of the same share, or
+# noise alone would carry costs that no step corrects ever further up.
+_DOWN_SHARE, _UP_SHARE = 0.5, 0.3
+_COMMON_PART = 0.4
 _MOST_SURPRISE = 1.5  # a step may be interrupted: one alone proves little
 
 
@@ -60,11 +62,11 @@ class StepCosts:
             self._anchors = [anchor * surprise for anchor in self._anchors]
             self.by_rows = self._interpolate()
             return
-        own_share = _DOWN_SHARE if surprise < 1 else _UP_SHARE
+        share = _DOWN_SHARE if surprise < 1 else _UP_SHARE
         surprise = min(surprise, _MOST_SURPRISE)
         for i, rows in enumerate(ANCHOR_ROWS):
-            share = _COMMON_SHARE + own_share * _nearness(i, rows, n_rows)
-            self._anchors[i] *= surprise**share
+            part = _COMMON_PART + (1 - _COMMON_PART) * _nearness(i, rows, n_rows)
+            self._anchors[i] *= surprise ** (share * part)
         self.by_rows = self._interpolate()
 
     def anchors_ms(self) -> dict[int, float]:

@@ -1,5 +1,6 @@
 """What steps cost: interpolated, corrected by real ones, kept on disk."""
 
+import random
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,18 @@ def test_real_steps_move_the_costs_near_them_most() -> None:
     moved = {rows: costs.ms(rows) / ms for rows, ms in ANCHORS.items()}
     assert moved[16] > max(moved[8], moved[32])
     assert min(moved.values()) > 1
+
+
+@pytest.mark.parametrize("sizes", [(1,), (1, 8), (4, 5, 16)])
+def test_noise_does_not_carry_away_the_costs_of_other_sizes(sizes: tuple[int, ...]) -> None:
+    draw = random.Random(5)
+    costs = StepCosts(ANCHORS)
+    for _ in range(20_000):
+        n_rows = draw.choice(sizes)
+        is_disturbed = draw.random() < 0.2
+        costs.observe(n_rows, (10.0 + n_rows) * draw.uniform(0.95, 2.0 if is_disturbed else 1.05))
+    for n_rows in ANCHOR_ROWS:
+        assert costs.ms(n_rows) == pytest.approx(10.0 + n_rows, rel=0.4)
 
 
 def test_no_step_seems_to_cost_more_than_its_rows_one_by_one() -> None:
