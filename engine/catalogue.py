@@ -44,8 +44,9 @@ class ModelShape(msgspec.Struct, frozen=True):
 
 class CatalogueEntry(msgspec.Struct, frozen=True, kw_only=True):
     """One known model. `parts` joined in order are the file; `hub` names (repository, file) on
-    Hugging Face. `prompt_form` is the prompt the model gets, chosen by `probe`. Models of the shape
-    `drafter_for` get the drafter that ships under the entry's name."""
+    Hugging Face. `prompt_form` is the prompt the model gets, chosen by `probe`. A model with
+    `next_edit` is asked for the next edit: benchmarks/next_edit.py found it right more often than
+    not. Models of the shape `drafter_for` get the drafter that ships under the entry's name."""
 
     name: str
     file_name: str
@@ -54,6 +55,7 @@ class CatalogueEntry(msgspec.Struct, frozen=True, kw_only=True):
     licence: str
     fim: bool
     prompt_form: str
+    next_edit: bool = False
     probe: tuple[ProbeRow, ...] = ()
     parts: tuple[IndexPart, ...]
     hub: tuple[str, str]
@@ -134,6 +136,12 @@ def entry_of(name: str) -> CatalogueEntry:
         if entry.name == name:
             return entry
     raise ModelNotFoundError(name, f"known models are {', '.join(e.name for e in _ENTRIES)}")
+
+
+def entry_like(name: str, path: str) -> CatalogueEntry | None:
+    """The known model that was loaded by this name, or from a file that is called like its own."""
+    file_name = Path(path).name
+    return next((e for e in _ENTRIES if e.name == name or e.file_name == file_name), None)
 
 
 def models_dir() -> Path:

@@ -16,6 +16,7 @@ class Activity:
     def __init__(self) -> None:
         self.outcomes: Counter[str] = Counter()
         self.edits: Counter[str] = Counter()  # "done", or why there was none
+        self.next_edits: Counter[str] = Counter()  # offered by what, or why none; shown, accepted
         self.recent: deque[RequestRecord] = deque(maxlen=N_RECENT)
         self.n_focused = self.n_shown = self.n_accepted = self.n_partially_accepted = 0
 

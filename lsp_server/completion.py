@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import msgspec
 
@@ -134,9 +133,7 @@ def prompt_form(info: ModelInfo) -> str:
     """The form that was measured to suit the model, or the first one its vocabulary allows."""
     vocabulary = set(info.special_tokens)
     possible = [n for n, form in FORMS.items() if vocabulary.issuperset(form.special_tokens)]
-    file_name = Path(info.path).name
-    for entry in catalogue.entries():
-        is_this = entry.name == info.name or entry.file_name == file_name
-        if is_this and entry.prompt_form in possible:
-            return entry.prompt_form
+    entry = catalogue.entry_like(info.name, info.path)
+    if entry is not None and entry.prompt_form in possible:
+        return entry.prompt_form
     return possible[0]

@@ -12,6 +12,7 @@ from enum import StrEnum
 import msgspec
 
 from lsp_server.change_log import ChangeLog, Place
+from lsp_server.edit_history import EditHistory
 from lsp_server.protocol import ContentChange, Position, Range
 from lsp_server.rhythm import TypingRhythm
 
@@ -54,7 +55,8 @@ class Window(msgspec.Struct, frozen=True):
 
 class Document:
     """One open document. `version` is the client's number for the present text; `changes` are the
-    latest ones it went through, `rhythm` how fast it is typed."""
+    latest ones it went through, `edits` the same as a person sees them, `rhythm` how fast it is
+    typed."""
 
     def __init__(
         self, uri: str, language_id: str, version: int, text: str, encoding: PositionEncoding
@@ -63,6 +65,7 @@ class Document:
         self._encoding = encoding
         self._lines = _split(text)
         self.changes = ChangeLog()
+        self.edits = EditHistory()
         self.rhythm = TypingRhythm()
 
     @property
@@ -151,6 +154,7 @@ class Document:
             "".join(old[n_head : last + 1]),
             "".join(new[n_head : len(new) - n_tail]),
         )
+        self.edits.record(n_head, old[n_head : last + 1], new[n_head : len(new) - n_tail])
         self._lines = new
 
     def _text_between(self, start: Place, end: Place) -> str:
@@ -174,6 +178,7 @@ class Document:
         lines = _split(replacement)
         if end.line + 1 < len(self._lines) and not lines[-1]:
             lines.pop()  # the replaced lines end in a line end, and more lines follow
+        self.edits.record(first, self._lines[first : end.line + 1], lines)
         self._lines[first : end.line + 1] = lines
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import msgspec
 
 from engine.client import AsyncEngine
+from engine.config import SamplingConfig
 from engine.errors import ContextOverflowError
 from engine.request import GenerateRequest, GenerateResult
 from lsp_server.prompt.edit_output import clean_edit
@@ -21,6 +22,7 @@ class EditOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_context_chars: int = 3000
     deadline_ms: float | None = 120_000.0
     document: str | None = None
+    sampling: SamplingConfig = SamplingConfig()
     priority: int = 1  # after completions, which somebody waits for between two keys
 
 
@@ -51,6 +53,7 @@ async def rewrite(
             prompt=prompt.parts,
             stop=prompt.stop,
             max_tokens=_MORE_TOKENS + int(len(inp.bare) * _TOKENS_PER_CHAR),
+            sampling=options.sampling,
             references=prompt.references,
             deadline_ms=options.deadline_ms,
             document=options.document,

@@ -10,11 +10,13 @@ Messages of our own (`flash/*`; more keys may be added to any of them):
 | flash/edit                           | notification | to client | EditEvent                    |
 | flash/didChangeStatus                | notification | to client | FlashStatus                  |
 | didChangeStatus                      | notification | to client | CopilotStatus                |
+| textDocument/copilotInlineEdit | request | to server | InlineEditParams -> InlineEditList |
+| textDocument/didShowInlineEdit       | notification | to server | ShownParams                  |
 | textDocument/didShowCompletion       | notification | to server | ShownParams                  |
 | textDocument/didPartiallyAcceptCompletion | notification | to server | PartiallyAcceptedParams |
 | textDocument/didFocus                | notification | to server | FocusParams                  |
 
-The last four carry the names that clients of GitHub's language server already speak. Messages of
+The last six carry the names that clients of GitHub's language server already speak. Messages of
 the protocol itself are listed in `PARAMS`; their fields are the ones the server uses, so that an
 unknown value elsewhere in a client's message never makes it unreadable.
 """
@@ -255,6 +257,31 @@ class EditArguments(Message):
     keeps_code: bool = False
 
 
+class InlineEditContext(Message):
+    diagnostics: list[Diagnostic] = []
+
+
+class InlineEditParams(Message):
+    """`context` is an extension of ours."""
+
+    text_document: DocumentId
+    position: Position | None = None
+    context: InlineEditContext = msgspec.field(default_factory=InlineEditContext)
+
+
+class InlineEdit(Message):
+    """`command` is to be run once the edit is accepted; its title says why it is offered."""
+
+    text: str
+    text_document: VersionedDocumentId
+    range: Range
+    command: Command
+
+
+class InlineEditList(Message, omit_defaults=False):
+    edits: list[InlineEdit]
+
+
 class CapsuleArguments(Message):
     """The one argument of flash.saveCapsule, which may be left out."""
 
@@ -371,7 +398,8 @@ class RequestRecord(Message, omit_defaults=False):
 
 class FlashStats(Message, omit_defaults=False):
     """`engine` holds the engine's counters, null while no model is loaded; `outcomes` counts
-    requests by how they ended, `edits` edits by an instruction; `recent` is oldest first.
+    requests by how they ended, `edits` edits by an instruction, `next_edits` those
+    that were foreseen; `recent` is oldest first.
     `kept_rate` is the share of accepted characters still there 30 s later, of the `n_kept_checked`
     completions looked at so far."""
 
@@ -385,6 +413,7 @@ class FlashStats(Message, omit_defaults=False):
     n_kept_checked: int
     kept_rate: float | None
     edits: dict[str, int]
+    next_edits: dict[str, int]
     recent: list[RequestRecord]
 
 
@@ -397,6 +426,8 @@ COPILOT_DID_CHANGE_STATUS = "didChangeStatus"
 DID_SHOW_COMPLETION = "textDocument/didShowCompletion"
 DID_PARTIALLY_ACCEPT_COMPLETION = "textDocument/didPartiallyAcceptCompletion"
 DID_FOCUS = "textDocument/didFocus"
+COPILOT_INLINE_EDIT = "textDocument/copilotInlineEdit"
+DID_SHOW_INLINE_EDIT = "textDocument/didShowInlineEdit"
 
 # How the params of each method are read; methods not listed take none, or ignore them.
 PARAMS: dict[str, type[Message]] = {
@@ -414,4 +445,6 @@ PARAMS: dict[str, type[Message]] = {
     DID_SHOW_COMPLETION: ShownParams,
     DID_PARTIALLY_ACCEPT_COMPLETION: PartiallyAcceptedParams,
     DID_FOCUS: FocusParams,
+    COPILOT_INLINE_EDIT: InlineEditParams,
+    DID_SHOW_INLINE_EDIT: ShownParams,
 }

@@ -35,6 +35,7 @@ from lsp_server.folders import Folders
 from lsp_server.jobs import Jobs
 from lsp_server.jsonrpc import Handler, Peer, RpcError
 from lsp_server.load_progress import LoadProgressReport
+from lsp_server.next_edit import NextEdit
 from lsp_server.protocol import (
     COPILOT_DID_CHANGE_STATUS,
     FLASH_DID_CHANGE_STATUS,
@@ -69,6 +70,7 @@ class FlashServer(LanguageServer):
         self.latest: Latest | None = None
         self.jobs: Jobs[list[Completion]] = Jobs()
         self.edits: Jobs[str] = Jobs()
+        self.next_edits: Jobs[NextEdit | None] = Jobs()
         self.engine_owner = EngineOwner(engine_factory, self._on_engine_status)
         self.load_progress = LoadProgressReport(self.peer)
         self._overrides = dict(settings_overrides or {})

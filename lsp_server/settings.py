@@ -7,7 +7,7 @@ is unknown or of the wrong type is a warning, and the default stays.
 
 import difflib
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, TypeAlias, cast
 
 import msgspec
 from msgspec import Meta
@@ -22,6 +22,7 @@ from engine.config import (
 )
 
 SECTION = "flashLsp"
+NextEditMode: TypeAlias = Literal["auto", "model", "off"]
 
 # A setting that names a file or a program must come from the user, never from a repository.
 _MACHINE = {"scope": "machine"}
@@ -105,6 +106,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     suffix_chars: Annotated[
         int, Meta(ge=0, le=2**16, description="Most text after the cursor the model is shown.")
     ] = 512
+    next_edit: Annotated[
+        NextEditMode,
+        Meta(
+            description='Who foresees your next edit: "auto" is repetitions, and the model where '
+            'it was measured to be right; "model" asks any model, "off" nobody.'
+        ),
+    ] = "auto"
     debounce_ms: Annotated[
         int,
         Meta(

@@ -31,5 +31,6 @@ async def stats(ls: "FlashServer", params: object) -> FlashStats:
         n_kept_checked=ls.acceptance.n_checked,
         kept_rate=ls.acceptance.kept_rate,
         edits=dict(activity.edits),
+        next_edits=dict(activity.next_edits),
         recent=list(activity.recent),
     )

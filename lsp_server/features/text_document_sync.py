@@ -45,6 +45,7 @@ def did_close(ls: "FlashServer", params: DidCloseParams) -> None:
     ls.documents.close(params.text_document.uri)
     ls.jobs.drop(params.text_document.uri)
     ls.edits.drop(params.text_document.uri)
+    ls.next_edits.drop(params.text_document.uri)
 
 
 def did_save(ls: "FlashServer", params: DidSaveParams) -> None:

@@ -35,6 +35,7 @@ async def test_what_is_announced_is_what_is_handled(new_session: Callable[..., S
     assert set(announced["executeCommandProvider"]["commands"]) == {
         "flash.completionAccepted",
         "flash.edit",
+        "flash.nextEditAccepted",
         "flash.restart",
         "flash.saveCapsule",
     }
