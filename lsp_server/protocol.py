@@ -7,6 +7,7 @@ Messages of our own (`flash/*`; more keys may be added to any of them):
 | flash/status                         | request      | to server | none -> FlashStatus          |
 | flash/stats                          | request      | to server | none -> FlashStats           |
 | flash/restart                        | request      | to server | none -> FlashStatus          |
+| flash/context                        | request      | to server | ContextParams -> ContextReport |
 | flash/edit                           | notification | to client | EditEvent                    |
 | flash/didChangeStatus                | notification | to client | FlashStatus                  |
 | didChangeStatus                      | notification | to client | CopilotStatus                |
@@ -288,6 +289,13 @@ class CapsuleArguments(Message):
     with_text: bool = False
 
 
+class ContextParams(Message):
+    """Where to explain the context; the answer is a ContextReport."""
+
+    text_document: DocumentId
+    position: Position
+
+
 class EditEvent(Message):
     """How an edit goes. `kind` is delta, with more `text` of the answer as the model writes it;
     done, with the whole `text` of the lines that replace the old ones; or failed, with the `reason`
@@ -420,6 +428,7 @@ class FlashStats(Message, omit_defaults=False):
 FLASH_STATUS = "flash/status"
 FLASH_STATS = "flash/stats"
 FLASH_RESTART = "flash/restart"
+FLASH_CONTEXT = "flash/context"
 FLASH_EDIT = "flash/edit"
 FLASH_DID_CHANGE_STATUS = "flash/didChangeStatus"
 COPILOT_DID_CHANGE_STATUS = "didChangeStatus"
@@ -442,6 +451,7 @@ PARAMS: dict[str, type[Message]] = {
     "workspace/didChangeWorkspaceFolders": DidChangeFoldersParams,
     "workspace/didChangeConfiguration": ConfigurationParams,
     "workspace/executeCommand": ExecuteCommandParams,
+    FLASH_CONTEXT: ContextParams,
     DID_SHOW_COMPLETION: ShownParams,
     DID_PARTIALLY_ACCEPT_COMPLETION: PartiallyAcceptedParams,
     DID_FOCUS: FocusParams,
