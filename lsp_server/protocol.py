@@ -451,7 +451,6 @@ PARAMS: dict[str, type[Message]] = {
     "workspace/didChangeWorkspaceFolders": DidChangeFoldersParams,
     "workspace/didChangeConfiguration": ConfigurationParams,
     "workspace/executeCommand": ExecuteCommandParams,
-    FLASH_CONTEXT: ContextParams,
     DID_SHOW_COMPLETION: ShownParams,
     DID_PARTIALLY_ACCEPT_COMPLETION: PartiallyAcceptedParams,
     DID_FOCUS: FocusParams,

@@ -10,7 +10,7 @@ from lsp_server.convert import to_rpc_error, to_wire
 from lsp_server.documents import DocumentStore
 from lsp_server.features import flash_context
 from lsp_server.jsonrpc import Peer
-from lsp_server.protocol import FLASH_CONTEXT, PARAMS, Position
+from lsp_server.protocol import FLASH_CONTEXT, PARAMS, ContextParams, Position
 from lsp_server.server import FlashServer
 from tests.lsp_server.context_reports import EXAMPLE
 from tests.lsp_server.memory_editor import URI, Editor, ReplyError
@@ -32,7 +32,8 @@ class Server:
 
     def __init__(self) -> None:
         self.handlers: dict[str, Callable[[Any], Any]] = {"initialize": lambda params: {}}
-        self.peer = Peer(self.handlers.get, PARAMS, to_wire, to_rpc_error)
+        param_types = {**PARAMS, FLASH_CONTEXT: ContextParams}
+        self.peer = Peer(self.handlers.get, param_types, to_wire, to_rpc_error)
         self.context = Explainer()
 
     def on(self, method: str, handler: Callable[[Any, Any], Any]) -> None:
