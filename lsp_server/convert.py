@@ -12,12 +12,22 @@ from engine.errors import EngineError
 from engine.request import EngineStats, ModelInfo
 from lsp_server.documents import OutsideTextError, UnknownDocumentError
 from lsp_server.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS, REQUEST_FAILED, RpcError
-from lsp_server.protocol import Command, CopilotStatus, FlashModel, FlashStatus, Position, Range
+from lsp_server.protocol import (
+    Command,
+    CopilotStatus,
+    FlashModel,
+    FlashStatus,
+    IndexRecord,
+    Position,
+    Range,
+)
+from lsp_server.workspace import IndexStatus
 
 log = logging.getLogger(__name__)
 
 _LABEL_CHARS = 60
 _CONVERTER = converters.get_converter()
+_SWITCHED_OFF = "completions are switched off by the settings"
 _BUSY = (EngineState.STARTING, EngineState.LOADING)
 
 
@@ -31,6 +41,7 @@ class ClientFeatures(msgspec.Struct, frozen=True, kw_only=True):
     has_apply_edit: bool = False
     has_document_changes: bool = False
     has_change_annotations: bool = False
+    has_watched_files: bool = False
     ask_edit_command: str | None = None
 
     @classmethod
@@ -40,6 +51,7 @@ class ClientFeatures(msgspec.Struct, frozen=True, kw_only=True):
         encodings = cast("list[Any]", offered) if isinstance(offered, list) else []
         inline = _dig(capabilities, "textDocument", "inlineCompletion")
         edit = ("workspace", "workspaceEdit")
+        watched = ("workspace", "didChangeWatchedFiles", "dynamicRegistration")
         annotations = _dig(capabilities, *edit, "changeAnnotationSupport")
         ask_command = _dig(capabilities, "experimental", "flash", "askEditCommand")
         return cls(
@@ -50,6 +62,7 @@ class ClientFeatures(msgspec.Struct, frozen=True, kw_only=True):
             has_apply_edit=_dig(capabilities, "workspace", "applyEdit") is True,
             has_document_changes=_dig(capabilities, *edit, "documentChanges") is True,
             has_change_annotations=isinstance(annotations, Mapping),
+            has_watched_files=_dig(capabilities, *watched) is True,
             ask_edit_command=ask_command if isinstance(ask_command, str) else None,
         )
 
@@ -79,13 +92,31 @@ def to_rpc_error(method: str, error: BaseException) -> RpcError:
     return RpcError(INTERNAL_ERROR, f"internal error in '{method}' ({type(error).__name__})")
 
 
-def flash_status(status: EngineStatus, *, is_enabled: bool) -> FlashStatus:
+def flash_status(
+    status: EngineStatus, *, is_enabled: bool, index: IndexRecord | None = None
+) -> FlashStatus:
     """The engine's state as a user sees it; completions switched off is a state of its own."""
     model = None if status.info is None else flash_model(status.info)
     if not is_enabled and status.state is EngineState.READY:
-        return FlashStatus("disabled", "completions are switched off by the settings", None, model)
+        return FlashStatus("disabled", _SWITCHED_OFF, None, model, index)
     fraction = status.fraction if status.state in _BUSY else None
-    return FlashStatus(status.state.value, status.message, fraction, model)
+    return FlashStatus(status.state.value, status.message, fraction, model, index)
+
+
+def index_record(status: IndexStatus | None) -> IndexRecord | None:
+    """The workspace index as a user sees it; None where there is none."""
+    if status is None:
+        return None
+    return IndexRecord(
+        files=status.n_files,
+        chunks=status.n_chunks,
+        skipped=status.n_skipped,
+        is_building=status.is_building,
+        fraction=status.fraction,
+        chunks_rehashed=status.n_chunks_rehashed,
+        bytes_on_disk=status.bytes_on_disk,
+        warnings=list(status.warnings),
+    )
 
 
 def flash_model(info: ModelInfo) -> FlashModel:

@@ -6,7 +6,7 @@ has none and may be empty. An edit touches only the lines it names, whatever the
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 
 import msgspec
@@ -191,6 +191,9 @@ class DocumentStore:
 
     def __len__(self) -> int:
         return len(self._documents)
+
+    def __iter__(self) -> Iterator[Document]:
+        return iter(list(self._documents.values()))
 
     def open(self, uri: str, language_id: str, version: int, text: str) -> Document:
         """Open a document; one already open under the URI is replaced."""

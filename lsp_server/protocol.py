@@ -163,6 +163,16 @@ class DidChangeFoldersParams(Message):
     event: FoldersEvent
 
 
+class FileEvent(Message):
+    uri: str
+
+
+class DidChangeWatchedFilesParams(Message):
+    """What happened to a file does not matter: it is looked at anyway."""
+
+    changes: list[FileEvent]
+
+
 class ConfigurationParams(Message):
     settings: Any = None
 
@@ -345,14 +355,31 @@ class FlashModel(Message, omit_defaults=False):
     notices: list[str]
 
 
+class IndexRecord(Message, omit_defaults=False):
+    """The workspace index. `skipped` counts files left out, by reason; `chunks_rehashed` counts
+    chunks that were new or changed since the server started; `warnings` say what was worked
+    around."""
+
+    files: int
+    chunks: int
+    skipped: dict[str, int]
+    is_building: bool
+    fraction: float
+    chunks_rehashed: int
+    bytes_on_disk: int
+    warnings: list[str]
+
+
 class FlashStatus(Message, omit_defaults=False):
     """`state` is starting, loading, ready, failed, closed or disabled; `message` says why or what
-    is being done; `fraction` is how much of the loading is done, in 0..1."""
+    is being done; `fraction` is how much of the loading is done, in 0..1. `index` is null where
+    no folder is indexed."""
 
     state: str
     message: str
     fraction: float | None = None
     model: FlashModel | None = None
+    index: IndexRecord | None = None
 
 
 class CopilotStatus(Message, omit_defaults=False):
@@ -423,6 +450,7 @@ class FlashStats(Message, omit_defaults=False):
     edits: dict[str, int]
     next_edits: dict[str, int]
     recent: list[RequestRecord]
+    index: IndexRecord | None
 
 
 FLASH_STATUS = "flash/status"
@@ -450,6 +478,7 @@ PARAMS: dict[str, type[Message]] = {
     "textDocument/codeAction": CodeActionParams,
     "workspace/didChangeWorkspaceFolders": DidChangeFoldersParams,
     "workspace/didChangeConfiguration": ConfigurationParams,
+    "workspace/didChangeWatchedFiles": DidChangeWatchedFilesParams,
     "workspace/executeCommand": ExecuteCommandParams,
     DID_SHOW_COMPLETION: ShownParams,
     DID_PARTIALLY_ACCEPT_COMPLETION: PartiallyAcceptedParams,

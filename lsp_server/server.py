@@ -26,16 +26,19 @@ from lsp_server.convert import (
     ClientFeatures,
     copilot_status,
     flash_status,
+    index_record,
     to_rpc_error,
     to_wire,
 )
 from lsp_server.documents import DocumentStore
 from lsp_server.engine_owner import EngineFactory, EngineOwner
+from lsp_server.features.workspace_did_change_watched_files import ask_to_watch
 from lsp_server.folders import Folders
+from lsp_server.index_owner import IndexOwner
 from lsp_server.jobs import Jobs
 from lsp_server.jsonrpc import Handler, Peer, RpcError
-from lsp_server.load_progress import LoadProgressReport
 from lsp_server.next_edit import NextEdit
+from lsp_server.progress import ProgressReport
 from lsp_server.protocol import (
     COPILOT_DID_CHANGE_STATUS,
     FLASH_DID_CHANGE_STATUS,
@@ -46,10 +49,15 @@ from lsp_server.protocol import (
 from lsp_server.settings import SECTION, Settings, merge
 from lsp_server.suggestion_cache import SuggestionCache
 from lsp_server.version import own_version
+from lsp_server.workspace import IndexOptions, IndexStatus
 
 log = logging.getLogger(__name__)
 
 NAME = "flash-lsp"
+
+# A build of the index that takes longer than this is shown.
+_SHOW_INDEXING_AFTER_S = 1.0
+_BUSY = (EngineState.STARTING, EngineState.LOADING)
 
 
 class FlashServer(LanguageServer):
@@ -72,7 +80,11 @@ class FlashServer(LanguageServer):
         self.edits: Jobs[str] = Jobs()
         self.next_edits: Jobs[NextEdit | None] = Jobs()
         self.engine_owner = EngineOwner(engine_factory, self._on_engine_status)
-        self.load_progress = LoadProgressReport(self.peer)
+        self.index_owner = IndexOwner(self._is_busy, self._on_index_status)
+        self.load_progress = ProgressReport(self.peer, "load")
+        self.index_progress = ProgressReport(self.peer, "index")
+        self._indexing_since_s: float | None = None
+        self._is_watched: bool | None = None  # None: the client was not asked yet
         self._overrides = dict(settings_overrides or {})
         self._initial_settings = Settings()
         self.settings = merge(Settings(), self._overrides, log.warning)
@@ -128,7 +140,7 @@ class FlashServer(LanguageServer):
         self.suggestions.clear()
         if self.settings.enabled != was_enabled:
             self._announce_status(self.status)
-        await self.apply_engine_settings()
+        await self.apply_settings()
 
     async def pull_configuration(self) -> None:
         """Ask the client for its configuration; one that gives none keeps what it started with."""
@@ -141,22 +153,67 @@ class FlashServer(LanguageServer):
             log.warning("the client gave no configuration: %s", error)
         await self.reconfigure(chosen)
 
-    async def apply_engine_settings(self) -> None:
+    async def apply_settings(self) -> None:
+        """Have the engine and the index that the settings ask for."""
         await self.engine_owner.apply(self.settings.engine_config, self.settings.in_process)
+        await self.apply_index_settings()
+
+    async def apply_index_settings(self) -> None:
+        """Index the folders that are open now, if that is wanted."""
+        options: IndexOptions | None = None
+        if self.settings.index_enabled:
+            if self._is_watched is None:
+                self._is_watched = self.client.has_watched_files and await ask_to_watch(self)
+            options = IndexOptions(
+                exclude=self.settings.index_exclude,
+                max_files=self.settings.index_max_files,
+                is_watched=self._is_watched,
+            )
+        await self.index_owner.apply(options, self.folders, self.documents)
+        if self.index_owner.index is None:
+            self._end_indexing("")
 
     # --- status ---
 
     @property
     def status(self) -> FlashStatus:
-        return flash_status(self.engine_owner.status, is_enabled=self.settings.enabled)
+        index = index_record(self.index_owner.status)
+        is_enabled = self.settings.enabled
+        return flash_status(self.engine_owner.status, is_enabled=is_enabled, index=index)
 
     def _on_engine_status(self, status: EngineStatus) -> None:
-        self.load_progress.update(status, is_welcome=self.client.has_progress)
+        if status.state in _BUSY:
+            is_welcome = self.client.has_progress
+            self.load_progress.update(status.message, status.fraction, is_welcome=is_welcome)
+        else:
+            self.load_progress.end(status.message)
         self._announce_status(self.status)
         if status.state is EngineState.FAILED:
             message = f"flash-lsp offers no completions: {status.message}"
             log.error("%s", message)
             self.show_message(types.MessageType.Error, message)
+
+    def _is_busy(self) -> bool:
+        """Whether someone waits for the model, so that everything else should hold back."""
+        return len(self.jobs) + len(self.edits) > 0
+
+    def _on_index_status(self, status: IndexStatus) -> None:
+        if not self.peer.is_open:
+            return
+        now_s = asyncio.get_running_loop().time()
+        if not status.is_building:
+            self._end_indexing(f"{status.n_files} files are indexed")
+            self.peer.notify(FLASH_DID_CHANGE_STATUS, self.status)
+        elif self._indexing_since_s is None:
+            self._indexing_since_s = now_s
+        elif now_s - self._indexing_since_s > _SHOW_INDEXING_AFTER_S:
+            is_welcome = self.client.has_progress
+            message = f"indexing: {status.n_files} files"
+            self.index_progress.update(message, status.fraction, is_welcome=is_welcome)
+
+    def _end_indexing(self, message: str) -> None:
+        self._indexing_since_s = None
+        self.index_progress.end(message)
 
     def _announce_status(self, status: FlashStatus) -> None:
         self.peer.notify(FLASH_DID_CHANGE_STATUS, status)
@@ -181,7 +238,12 @@ class FlashServer(LanguageServer):
             try:
                 return await conversation.run()
             finally:
-                await self.engine_owner.close()
+                await self.close()
+
+    async def close(self) -> None:
+        """Let go of the engine and the index."""
+        await self.index_owner.close()
+        await self.engine_owner.close()
 
 
 def create_server(

@@ -131,6 +131,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         Meta(ge=50, le=600_000, description="What is ready after this time is offered as it is."),
     ] = 10_000
 
+    index_enabled: Annotated[
+        bool, Meta(description="Index the open folders, for context from other files.")
+    ] = True
+    index_exclude: Annotated[
+        tuple[str, ...],
+        Meta(description="Files to leave out of the index besides ignored ones, as in .gitignore."),
+    ] = ()
+    index_max_files: Annotated[
+        int, Meta(ge=1, le=10**6, description="Most files of a folder that are indexed.")
+    ] = 50_000
+
     @property
     def engine_config(self) -> EngineConfig:
         """What the engine is started with; the engine restarts when it changes."""

@@ -16,6 +16,7 @@ from lsp_server.features import (
     text_document_inline_completion,
     text_document_sync,
     workspace_configuration,
+    workspace_did_change_watched_files,
     workspace_execute_command,
     workspace_folders,
 )
@@ -30,6 +31,7 @@ REGISTER: "tuple[Callable[[FlashServer], None], ...]" = (
     text_document_completion.register,
     workspace_folders.register,
     workspace_configuration.register,
+    workspace_did_change_watched_files.register,
     workspace_execute_command.register,
     flash_edit.register,
     flash_capsule.register,

@@ -38,6 +38,7 @@ def did_partially_accept_completion(ls: "FlashServer", params: PartiallyAccepted
 
 def did_focus(ls: "FlashServer", params: FocusParams) -> None:
     ls.activity.n_focused += 1
+    ls.index_owner.rescan_if_unwatched()
 
 
 def note_acceptance(ls: "FlashServer", offer_id: object, n_units: int | None = None) -> None:

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from engine.client import EngineState
-from lsp_server.convert import engine_counters
+from lsp_server.convert import engine_counters, index_record
 from lsp_server.protocol import FLASH_STATS, FlashStats
 
 if TYPE_CHECKING:
@@ -33,4 +33,5 @@ async def stats(ls: "FlashServer", params: object) -> FlashStats:
         edits=dict(activity.edits),
         next_edits=dict(activity.next_edits),
         recent=list(activity.recent),
+        index=index_record(ls.index_owner.status),
     )

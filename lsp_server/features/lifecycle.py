@@ -40,11 +40,11 @@ async def initialized(ls: "FlashServer", params: object) -> None:
     if ls.client.has_configuration:
         await ls.pull_configuration()
     else:
-        await ls.apply_engine_settings()
+        await ls.apply_settings()
 
 
 def shutdown(ls: "FlashServer", params: object) -> None:
-    """Nothing to do: what runs is cancelled by the peer, the engine ends with the session."""
+    """Nothing to do: what runs is cancelled by the peer, engine and index end with the session."""
 
 
 def _capabilities(ls: "FlashServer") -> types.ServerCapabilities:

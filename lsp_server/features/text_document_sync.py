@@ -28,7 +28,8 @@ def register(ls: "FlashServer") -> None:
 
 def did_open(ls: "FlashServer", params: DidOpenParams) -> None:
     item = params.text_document
-    ls.documents.open(item.uri, item.language_id, item.version, item.text)
+    document = ls.documents.open(item.uri, item.language_id, item.version, item.text)
+    ls.index_owner.document_changed(document)
 
 
 def did_change(ls: "FlashServer", params: DidChangeParams) -> None:
@@ -37,6 +38,7 @@ def did_change(ls: "FlashServer", params: DidChangeParams) -> None:
     if named.version is not None and named.version < document.version:
         log.warning("'%s' went from version %d to %d", named.uri, document.version, named.version)
     document.change(params.content_changes, named.version)
+    ls.index_owner.document_changed(document)
     if any(0 < len(change.text) <= _KEY_CHARS for change in params.content_changes):
         document.rhythm.note_key(asyncio.get_running_loop().time())
 
@@ -46,8 +48,9 @@ def did_close(ls: "FlashServer", params: DidCloseParams) -> None:
     ls.jobs.drop(params.text_document.uri)
     ls.edits.drop(params.text_document.uri)
     ls.next_edits.drop(params.text_document.uri)
+    ls.index_owner.document_closed(params.text_document.uri)
 
 
 def did_save(ls: "FlashServer", params: DidSaveParams) -> None:
-    """Nothing to do: the open text is the truth; announced because some clients insist."""
-    log.debug("'%s' was saved", params.text_document.uri)
+    """The open text is the truth already; but who saves may have changed other files as well."""
+    ls.index_owner.rescan_if_unwatched()

@@ -16,3 +16,4 @@ def register(ls: "FlashServer") -> None:
 
 def did_change_workspace_folders(ls: "FlashServer", params: DidChangeFoldersParams) -> None:
     ls.folders.change(params.event.added, params.event.removed)
+    ls.peer.spawn(ls.apply_index_settings(), "index the folders")

@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 
 DEBOUNCE_S = 0.15
 RESCAN_DELAY_S = 0.5
+_MOST_DELAY_S = 1.0
 _COMMIT_S = 0.5
 _TELL_S = 0.25
 # While completions run, one file gets its turn after this long, so that a build ends some time.
@@ -36,6 +37,7 @@ class _Pending(msgspec.Struct):
 
     text: str | None
     language: str
+    since_s: float
     due_s: float
 
 
@@ -83,8 +85,12 @@ class Builder:
     def update_document(self, uri: str, text: str | None, language: str) -> None:
         """Index a document's text soon, or its file again where `text` is None."""
         with self._wake:
-            due_s = time.monotonic() + (DEBOUNCE_S if text is not None else 0.0)
-            self._documents[uri] = _Pending(text, language, due_s)
+            now_s = time.monotonic()
+            waiting = self._documents.get(uri)
+            since_s = now_s if waiting is None else waiting.since_s
+            # Who types without a pause is followed all the same.
+            due_s = min(now_s + DEBOUNCE_S, since_s + _MOST_DELAY_S) if text is not None else now_s
+            self._documents[uri] = _Pending(text, language, since_s, due_s)
             self._wake.notify()
 
     def files_changed(self, uris: Iterable[str]) -> None:

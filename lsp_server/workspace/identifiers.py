@@ -4,7 +4,7 @@ import re
 from functools import lru_cache
 
 _IDENTIFIER = re.compile(r"[^\W\d]\w*")
-_WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|\d+|[^\W\d_A-Za-z]+")
+_WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[^\W\d_A-Z]+|[A-Z]+|\d+")
 _LEAST_CHARS = 3
 _MOST_CHARS = 64
 

@@ -197,7 +197,7 @@ def _rust_files(parts: list[str]) -> tuple[str, ...]:
 
 # --- java and kin --------------------------------------------------------------------------------
 
-_JAVA = re.compile(r"^[ \t]*import[ \t]+(?:static[ \t]+)?([\w.]+)(\.\*)?", re.MULTILINE)
+_JAVA = re.compile(r"^[ \t]*import[ \t]+(?:static[ \t]+)?(\w+(?:\.\w+)*)(\.\*)?", re.MULTILINE)
 _JAVA_SUFFIXES = (".java", ".kt", ".scala", ".groovy")
 
 

@@ -71,8 +71,10 @@ class Listing:
             if _NEVER.intersection(path.split("/")[:-1]):
                 continue
             whole = f"{folder}{path}"
-            if (self._root / whole / ".git").exists():  # a submodule or another checkout
-                if most_nested and not (self._root / whole).is_symlink():
+            at_path = f"{self._root}/{whole}"
+            # A submodule or another checkout is named as one entry.
+            if os.path.exists(f"{at_path}/.git") and not os.path.islink(at_path.rstrip("/")):
+                if most_nested:
                     yield from self._by_git(f"{whole.rstrip('/')}/", most_nested - 1)
             elif not path.endswith("/"):
                 yield whole

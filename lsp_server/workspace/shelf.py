@@ -168,7 +168,7 @@ class Shelf:
     def refresh(self, paths: Sequence[str]) -> bool:
         """Follow changes of these files; returns whether the whole folder must be scanned."""
         wanted = [path for path in paths if path and path not in self._open]
-        wanted = [path for path in wanted if not path.startswith(self._inner or "\0")]
+        wanted = [path for path in wanted if not self._is_foreign(path)]
         known = self._ingest.known_of(wanted)
         new = [path for path in wanted if path not in known]
         ignored = self._listing.ignored(new) if new else set[str]()
@@ -196,12 +196,14 @@ class Shelf:
             opened = self._open[path] = OpenText("", language, self._ingest.hashes_of(path))
         opened.text, opened.language = text, language
         reason = screen_path(path, len(text))
+        if reason is None and (self.root.path / path).is_symlink():
+            reason = SkipReason.LINK
         is_new = not self._ingest.known_of([path])
         if reason is None and self._listing.is_excluded(path):
             reason = SkipReason.EXCLUDED
         reason = reason or screen_text(path, text)
-        is_unwanted = is_new and (path in self._listing.ignored([path]) or self._leads_out(path))
-        if is_unwanted or path.startswith(self._inner or "\0"):
+        is_ignored = is_new and path in self._listing.ignored([path])
+        if is_ignored or self._is_foreign(path):
             return
         state = FileState(len(text), OVERLAID)
         self.store.begin()
@@ -214,9 +216,10 @@ class Shelf:
             opened.hashes = self._ingest.put(path, state, text, language, opened.hashes)
         self.store.commit()
 
-    def _leads_out(self, path: str) -> bool:
-        whole = self.root.path / path
-        return whole.is_symlink() or not whole.parent.resolve().is_relative_to(self.root.path)
+    def _is_foreign(self, path: str) -> bool:
+        """Whether a file lies in another folder of the workspace, or out of this one by a link."""
+        parent = (self.root.path / path).parent.resolve()
+        return path.startswith(self._inner or "\0") or not parent.is_relative_to(self.root.path)
 
     def uncover(self, path: str) -> None:
         """Go back to the file: the document was closed."""

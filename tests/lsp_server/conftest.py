@@ -13,13 +13,15 @@ async def new_session() -> AsyncIterator[Callable[..., Session]]:
     sessions: list[Session] = []
 
     def make(**overrides: Any) -> Session:
-        sessions.append(Session({"debounceMs": 0, "candidates": 1, **overrides}))
+        sessions.append(
+            Session({"debounceMs": 0, "candidates": 1, "indexEnabled": False, **overrides})
+        )
         return sessions[-1]
 
     yield make
     for session in sessions:
         session.server.peer.exit(0)
-        await session.server.engine_owner.close()
+        await session.server.close()
 
 
 @pytest.fixture

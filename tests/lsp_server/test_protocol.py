@@ -35,5 +35,6 @@ def test_a_status_always_has_all_its_keys() -> None:
         "message",
         "fraction",
         "model",
+        "index",
     }
     assert issubclass(FlashStatus, Message)
