@@ -75,7 +75,8 @@ SAMPLES: dict[str, tuple[dict[str, str], str, str, str, str]] = {
     ),
     "c": (
         {
-            "include/list.h": "struct list {\n  int n;\n};\nint list_append(struct list *l, int v);\n",
+            "include/list.h": "struct list {\n  int n;\n};\n"
+            "int list_append(struct list *l, int v);\n",
             "src/tree.c": '#include "tree.h"\n/* list_append */\nint tree_insert(int v) {\n}\n',
             "third/other.c": "int list_append(void *x) {\n  return 0;\n}\n",
         },
