@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -26,13 +26,22 @@ from engine.frames import (
     Loaded,
     LoadFailed,
     Progress,
+    Select,
+    Selected,
     Stats,
     StopText,
     Text,
     ToParent,
 )
 from engine.links import ChildLink, Link, ThreadLink
-from engine.request import EngineStats, GenerateRequest, GenerateResult, ModelInfo
+from engine.request import (
+    EngineStats,
+    GenerateRequest,
+    GenerateResult,
+    ModelInfo,
+    Selection,
+    SelectRequest,
+)
 from engine.worker import DEFAULT_ENGINE
 
 _T = TypeVar("_T")
@@ -85,6 +94,10 @@ class AsyncEngine(Protocol):
         """
         ...
 
+    async def select(self, request: SelectRequest) -> Selection:
+        """Choose lines of the request's segments; waits, is cancelled and fails as `generate`."""
+        ...
+
     async def stats(self) -> EngineStats:
         """Counters as of the last request that ended."""
         ...
@@ -123,9 +136,11 @@ class RestartPolicy:
 
 
 @dataclass(slots=True)
-class _Generation:
-    result: asyncio.Future[GenerateResult]
-    on_text: Callable[[str], bool] | None
+class _Pending:
+    """A request on its way; its answer is what its kind of request is answered with."""
+
+    result: asyncio.Future[Any]
+    on_text: Callable[[str], bool] | None = None
     is_text_enough: bool = False
     is_accepted: bool = False
 
@@ -148,7 +163,7 @@ class _SupervisedEngine(AsyncEngine):
         self._failure: ErrorInfo | None = None
         self._is_settled = asyncio.Event()  # ready, failed or closed: nothing to wait for
         self._ids = itertools.count(1)
-        self._generations: dict[int, _Generation] = {}
+        self._pending: dict[int, _Pending] = {}
         self._stats: dict[int, asyncio.Future[EngineStats]] = {}
 
     @property
@@ -177,27 +192,37 @@ class _SupervisedEngine(AsyncEngine):
     async def generate(
         self, request: GenerateRequest, on_text: Callable[[str], bool] | None = None
     ) -> GenerateResult:
+        return await self._ask(lambda id: Generate(id, request), on_text)
+
+    async def select(self, request: SelectRequest) -> Selection:
+        return await self._ask(lambda id: Select(id, request))
+
+    async def _ask(
+        self,
+        frame: Callable[[int], Generate | Select],
+        on_text: Callable[[str], bool] | None = None,
+    ) -> Any:
         while True:
             await self.ready()
             try:
-                return await self._attempt(request, on_text)
+                return await self._attempt(frame, on_text)
             except _NotDelivered:
                 continue
 
     async def _attempt(
-        self, request: GenerateRequest, on_text: Callable[[str], bool] | None
-    ) -> GenerateResult:
+        self, frame: Callable[[int], Generate | Select], on_text: Callable[[str], bool] | None
+    ) -> Any:
         id = next(self._ids)
-        generation = _Generation(asyncio.get_running_loop().create_future(), on_text)
-        self._generations[id] = generation
+        pending = _Pending(asyncio.get_running_loop().create_future(), on_text)
+        self._pending[id] = pending
         try:
-            self._send(Generate(id, request))
-            return await generation.result
+            self._send(frame(id))
+            return await pending.result
         except asyncio.CancelledError:
             self._send(Cancel(id))
             raise
         finally:
-            del self._generations[id]
+            del self._pending[id]
 
     async def stats(self) -> EngineStats:
         await self.ready()
@@ -267,9 +292,9 @@ class _SupervisedEngine(AsyncEngine):
         """Tell everyone of a death; returns how long to wait before the next life, if any."""
         error = EngineDiedError(how)
         _log.error("%s", error)
-        for generation in self._generations.values():
-            if not generation.is_accepted:
-                _answer(generation.result, _NotDelivered())
+        for pending in self._pending.values():
+            if not pending.is_accepted:
+                _answer(pending.result, _NotDelivered())
         self._abandon_requests(error)
         pause_s = self._restarts.pause_s(time.monotonic(), was_loading=was_loading)
         if pause_s is None:
@@ -294,42 +319,45 @@ class _SupervisedEngine(AsyncEngine):
             case LoadFailed():
                 self._fail(frame.error)
             case Accepted():
-                if generation := self._generations.get(frame.id):
-                    generation.is_accepted = True
+                if pending := self._pending.get(frame.id):
+                    pending.is_accepted = True
             case Text():
                 self._take_text(frame)
             case Done():
-                if generation := self._generations.get(frame.id):
-                    _answer(generation.result, frame.result)
+                if pending := self._pending.get(frame.id):
+                    _answer(pending.result, frame.result)
+            case Selected():
+                if pending := self._pending.get(frame.id):
+                    _answer(pending.result, frame.selection)
             case Failed():
-                if generation := self._generations.get(frame.id):
-                    _answer(generation.result, frame.error.to_error())
+                if pending := self._pending.get(frame.id):
+                    _answer(pending.result, frame.error.to_error())
             case Stats():
                 if answer := self._stats.get(frame.id):
                     _answer(answer, frame.stats)
 
     def _take_text(self, frame: Text) -> None:
-        generation = self._generations.get(frame.id)
-        if generation is None or generation.on_text is None or generation.is_text_enough:
+        pending = self._pending.get(frame.id)
+        if pending is None or pending.on_text is None or pending.is_text_enough:
             return
         try:
-            generation.is_text_enough = not generation.on_text(frame.text)
+            pending.is_text_enough = not pending.on_text(frame.text)
         except Exception as error:
-            generation.is_text_enough = True
-            _answer(generation.result, error)
+            pending.is_text_enough = True
+            _answer(pending.result, error)
             self._send(Cancel(frame.id))
             return
-        if generation.is_text_enough:
+        if pending.is_text_enough:
             self._send(StopText(frame.id))
 
-    def _send(self, frame: Generate | Cancel | StopText | GetStats) -> None:
+    def _send(self, frame: Generate | Select | Cancel | StopText | GetStats) -> None:
         if self._link is not None:
             self._link.send(frame)
 
     def _abandon_requests(self, error: EngineError) -> None:
         info = ErrorInfo.of(error)
-        for generation in self._generations.values():
-            _answer(generation.result, info.to_error())
+        for pending in self._pending.values():
+            _answer(pending.result, info.to_error())
         for answer in self._stats.values():
             _answer(answer, info.to_error())
 

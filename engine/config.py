@@ -40,6 +40,9 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     speculation: SpeculationMode = "auto"
     tree_budget: Annotated[int, Meta(ge=1, le=MOST_TREE_NODES)] | None = None
     drafter: str | None = None
+    scorer: str | None = None
+    scorer_memory_bytes: int = 128 * 2**20
+    scorer_disk_bytes: int = 0
 
 
 class SamplingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

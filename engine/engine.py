@@ -23,6 +23,9 @@ from engine.healing import heal
 from engine.kv_blocks import BlockPool
 from engine.loading import MOST_OUT_ROWS, LoadedModel, load_model
 from engine.machine import cpu_name
+from engine.pflash.loading import load_pflash
+from engine.pflash.pflash import PFlash
+from engine.pflash.scorer import Scorer
 from engine.prefix_cache import PrefixCache
 from engine.request import (
     EngineStats,
@@ -32,6 +35,8 @@ from engine.request import (
     LoadProgress,
     ModelInfo,
     PromptPart,
+    Selection,
+    SelectRequest,
     Timings,
 )
 from engine.sampling import Sampler
@@ -76,12 +81,18 @@ class Engine:
     """A loaded model with its KV memory and prefix cache."""
 
     def __init__(
-        self, info: ModelInfo, tokenizer: Tokenizer, loaded: LoadedModel, config: EngineConfig
+        self,
+        info: ModelInfo,
+        tokenizer: Tokenizer,
+        loaded: LoadedModel,
+        pflash: PFlash,
+        config: EngineConfig,
     ):
         self.info = info
         self.tokenizer = tokenizer
         self._model = loaded.model
         self._drafter = loaded.drafter
+        self._pflash = pflash
         self._kv = loaded.kv
         self._pool = BlockPool(loaded.n_blocks)
         self._cache = PrefixCache(self._pool, config.prefix_cache_bytes, loaded.block_bytes)
@@ -110,9 +121,10 @@ class Engine:
             loaded = load_model(file, config)
             report(LoadProgress(0.5, "reading the vocabulary"))
             tokenizer = Tokenizer.from_gguf(file)
+            pflash = load_pflash(config, file, tokenizer, loaded.model)
             info = _describe(config, file, tokenizer, loaded, _ms_since(started))
         report(LoadProgress(0.8, "measuring how long steps take"))
-        engine = cls(info, tokenizer, loaded, config)
+        engine = cls(info, tokenizer, loaded, pflash, config)
         report(LoadProgress(1.0, "ready"))
         return engine
 
@@ -120,6 +132,11 @@ class Engine:
         self._stats.cache_bytes = self._cache.n_bytes
         self._stats.cache_entries = len(self._cache)
         return self._stats
+
+    @property
+    def scorer(self) -> Scorer:
+        """Who judges what matters; for tests and benchmarks."""
+        return self._pflash.scorer
 
     def session(self) -> Session:
         """A fresh sequence; release it when done."""
@@ -198,6 +215,20 @@ class Engine:
             self._set_cancelled(False)
             session.release()
 
+    def select(self, request: SelectRequest, cancel: CancelToken) -> Selection:
+        """Which lines of the request's segments are worth a place in the prompt.
+
+        What was computed before a cancellation is kept; asking again goes on from there.
+        """
+        forget = cancel.on_cancel(lambda: self._set_cancelled(True))
+        try:
+            return self._pflash.select(request)
+        except StepCancelled:
+            return Selection(spans=[], is_cancelled=True)
+        finally:
+            forget()
+            self._set_cancelled(False)
+
     def close(self) -> None:
         """Drops the cache; the memory goes with the object."""
         self._cache.clear()
@@ -205,6 +236,7 @@ class Engine:
 
     def _set_cancelled(self, is_cancelled: bool) -> None:
         self._model.set_cancelled(is_cancelled)
+        self._pflash.scorer.set_cancelled(is_cancelled)
         if self._drafter is not None:
             self._drafter.set_cancelled(is_cancelled)
 

@@ -13,7 +13,15 @@ import msgspec
 
 from engine.config import EngineConfig
 from engine.errors import EngineError, RequestError
-from engine.request import EngineStats, GenerateRequest, GenerateResult, LoadProgress, ModelInfo
+from engine.request import (
+    EngineStats,
+    GenerateRequest,
+    GenerateResult,
+    LoadProgress,
+    ModelInfo,
+    Selection,
+    SelectRequest,
+)
 
 MAX_FRAME_BYTES = 64 * 2**20
 _HEADER_BYTES = 4
@@ -86,8 +94,15 @@ class Generate(msgspec.Struct, frozen=True, tag=True):
     request: GenerateRequest
 
 
+class Select(msgspec.Struct, frozen=True, tag=True):
+    """Answered by Accepted and then one Selected or Failed with the same id."""
+
+    id: int
+    request: SelectRequest
+
+
 class Cancel(msgspec.Struct, frozen=True, tag=True):
-    """Nobody wants the result of `id` any more; it ends as CANCELLED."""
+    """Nobody wants the result of `id` any more; it ends as cancelled."""
 
     id: int
 
@@ -146,6 +161,13 @@ class Done(msgspec.Struct, frozen=True, tag=True):
     result: GenerateResult
 
 
+class Selected(msgspec.Struct, frozen=True, tag=True):
+    """Request `id` has ended; `selection` says how."""
+
+    id: int
+    selection: Selection
+
+
 class Failed(msgspec.Struct, frozen=True, tag=True):
     """Request `id` has ended with an error."""
 
@@ -160,8 +182,10 @@ class Stats(msgspec.Struct, frozen=True, tag=True):
     stats: EngineStats
 
 
-ToChild: TypeAlias = Load | Generate | Cancel | StopText | GetStats | Shutdown
-ToParent: TypeAlias = Progress | Loaded | LoadFailed | Accepted | Text | Done | Failed | Stats
+ToChild: TypeAlias = Load | Generate | Select | Cancel | StopText | GetStats | Shutdown
+ToParent: TypeAlias = (
+    Progress | Loaded | LoadFailed | Accepted | Text | Done | Selected | Failed | Stats
+)
 
 _encoder = msgspec.msgpack.Encoder()
 _to_child_decoder: msgspec.msgpack.Decoder[ToChild] = msgspec.msgpack.Decoder(ToChild)

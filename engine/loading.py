@@ -11,7 +11,7 @@ from engine.config import EngineConfig
 from engine.errors import DrafterMismatchError, RequestError, UnsupportedModelError
 from engine.gguf.reader import GgufFile
 from engine.models import ARCHITECTURES, dflash
-from engine.models.blocks import EMBEDDING, head_name
+from engine.models.blocks import EMBEDDING, Probe, head_name
 from engine.ops import Weight
 from engine.program import Program
 from engine.speculation.dflash import DFlashDrafter
@@ -93,13 +93,13 @@ def load_model(file: GgufFile, config: EngineConfig) -> LoadedModel:
     )
 
 
-def build_program(file: GgufFile, tensors: Weights) -> Program:
-    """The file's architecture over its tensors."""
+def build_program(file: GgufFile, tensors: Weights, probe: Probe | None = None) -> Program:
+    """The file's architecture over its tensors, or with a probe as much of it as a scorer needs."""
     build = ARCHITECTURES.get(file.architecture)
     if build is None:
         raise UnsupportedModelError("architecture", file.architecture, sorted(ARCHITECTURES))
     program = Program(str(file.path), tensors.infos)
-    build(program, file)
+    build(program, file, probe)
     return program
 
 

@@ -42,6 +42,7 @@ class Program:
         self.kv_layers: list[KvLayer] = []
         self.layer_outputs: list[Activation] = []  # the residual stream after each layer
         self.logits: Activation | None = None
+        self.collected: Activation | None = None  # what a step is for, where there are no logits
 
     # ---- tensors ----
 
@@ -153,6 +154,10 @@ class Program:
         """Declares the logits (R, V); their argmax, or top k, is part of every step."""
         self.ops.append(Argmax(logits) if top_k is None else TopK(logits, top_k))
         self.logits = logits
+
+    def collect(self, x: Activation) -> None:
+        """Declares x (T, width) as the result of every step, in place of logits."""
+        self.collected = x
 
     # ---- for backends ----
 

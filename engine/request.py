@@ -1,10 +1,15 @@
 """What crosses the engine's boundary: plain data, so a request may come from another process."""
 
 from enum import StrEnum
+from typing import Literal, TypeAlias
 
 import msgspec
 
 from engine.config import SamplingConfig, SpeculationMode
+
+# Requests of this priority or a higher number are interrupted by any of a lower one and begun
+# again after it; what they had computed by then is mostly found in caches.
+BACKGROUND = 100
 
 
 class PromptPart(msgspec.Struct, frozen=True):
@@ -105,6 +110,76 @@ class GenerateResult(msgspec.Struct, kw_only=True):
     n_cached: int = 0
     n_steps: int = 0
     speculation: SpeculationReport = msgspec.field(default_factory=SpeculationReport)
+
+
+class Segment(msgspec.Struct, frozen=True, kw_only=True):
+    """Whole lines of one file that a prompt may show some of.
+
+    `header` names them to the scorer, the path for example. `forced` are line ranges [first, end)
+    that are kept before all others, with a reason each.
+    """
+
+    text: str
+    header: str = ""
+    forced: tuple[tuple[int, int, str], ...] = ()
+
+
+ScorerMethod: TypeAlias = Literal["incremental", "joint"]
+
+
+class SelectRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """Which lines of `segments`, in the caller's order of preference, help to continue `query`.
+
+    At most `budget_tokens` are kept, and at most `keep_ratio` of all. `scorer` "incremental" keeps
+    each segment's keys by content, so that only the end of the query and what changed is computed;
+    "joint" runs all of it as one text (SPEC C.2). Nothing is kept where the segments draw less than
+    `least_share` of the query's attention. `document` and `priority` are as in GenerateRequest.
+    """
+
+    query: str
+    segments: tuple[Segment, ...]
+    budget_tokens: int
+    keep_ratio: float = 1.0
+    scorer: ScorerMethod = "incremental"
+    least_share: float = 0.0
+    document: str | None = None
+    priority: int = 0
+
+
+class SelectedSpan(msgspec.Struct, frozen=True):
+    """Lines [first, end) of a segment; the spans of a segment are all of its lines, in order.
+
+    `score` is the best line's, in 0..1 relative to the best of all; `reason` is "score", that of a
+    forced range, or why it was dropped.
+    """
+
+    first: int
+    end: int
+    n_tokens: int
+    score: float
+    is_kept: bool
+    reason: str
+
+
+class Selection(msgspec.Struct, kw_only=True):
+    """The spans of each segment, and what finding them took.
+
+    `share` is how much of its attention the query paid to the segments. `abstained` says why
+    nothing was kept, if nothing was. Keys of `n_reused` of the `n_segments` were there already;
+    `n_tokens_run` tokens were computed. `milliseconds` has one entry per stage.
+    """
+
+    spans: list[list[SelectedSpan]]
+    kept_tokens: int = 0
+    total_tokens: int = 0
+    share: float = 0.0
+    abstained: str | None = None
+    scorer: str = ""
+    n_segments: int = 0
+    n_reused: int = 0
+    n_tokens_run: int = 0
+    is_cancelled: bool = False
+    milliseconds: dict[str, float] = {}
 
 
 class ModelInfo(msgspec.Struct, kw_only=True, frozen=True):

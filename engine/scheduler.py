@@ -7,6 +7,7 @@ from typing import Generic, Protocol, TypeVar
 
 from engine.cancel import CancelToken
 from engine.errors import EngineBusyError, EngineError
+from engine.request import BACKGROUND
 
 
 class Schedulable(Protocol):
@@ -39,6 +40,7 @@ class Scheduler(Generic[ItemT]):
         self._changed = threading.Condition()
         self._waiting: list[ItemT] = []  # in the order they will run
         self._running: ItemT | None = None
+        self._is_preempted = False  # the running item makes room for another and is to run again
         self._is_closed = False
 
     @property
@@ -53,7 +55,8 @@ class Scheduler(Generic[ItemT]):
     def submit(self, item: ItemT) -> list[ItemT]:
         """Queue `item` and return the waiting ones that it supersedes, cancelled.
 
-        A running older item of the same document is cancelled, too, but answers for itself.
+        A running older item of the same document is cancelled, too, but answers for itself. One in
+        the background makes room for any that is more urgent: see `put_back`.
         Raises EngineBusyError, with nothing changed, when the queue is full.
         """
         with self._changed:
@@ -65,13 +68,28 @@ class Scheduler(Generic[ItemT]):
             self._waiting = [other for other in self._waiting if other not in older]
             insort(self._waiting, item, key=_priority)
             running = self._running
+            is_stopped = running is not None and _supersedes(item, running)
+            if is_stopped:
+                self._is_preempted = False
+            elif running is not None and running.priority >= max(BACKGROUND, item.priority + 1):
+                self._is_preempted = is_stopped = True
             self._changed.notify()
         # Callbacks of a token run without the lock, so that they may take their time.
         for other in older:
             other.cancel.cancel()
-        if running is not None and _supersedes(item, running):
+        if running is not None and is_stopped:
             running.cancel.cancel()
         return older
+
+    def put_back(self, renewed: ItemT) -> bool:
+        """Queue the running item again, as `renewed`, if it was cancelled for a more urgent one
+        alone; False if it was not, or if nobody wants it any more."""
+        with self._changed:
+            if not self._is_preempted or self._is_closed:
+                return False
+            self._is_preempted = False
+            insort(self._waiting, renewed, key=_priority)
+            return True
 
     def next(self, timeout_s: float | None = None) -> ItemT | None:
         """Wait for the next item to run; None when closed or when the time is up.
@@ -89,6 +107,7 @@ class Scheduler(Generic[ItemT]):
             if not self._waiting:
                 return None
             self._running = self._waiting.pop(0)
+            self._is_preempted = False
             return self._running
 
     def cancel(self, id: int) -> ItemT | None:
@@ -101,6 +120,8 @@ class Scheduler(Generic[ItemT]):
             if removed is not None:
                 self._waiting.remove(removed)
             running = self._running
+            if running is not None and running.id == id:
+                self._is_preempted = False
         if removed is not None:
             removed.cancel.cancel()
         elif running is not None and running.id == id:

@@ -4,6 +4,7 @@ Speaks in the frames of `frames.py` but does not know how they travel: `host.py`
 process, `InProcessEngine` on a thread.
 """
 
+import dataclasses
 import importlib
 import logging
 import threading
@@ -28,6 +29,8 @@ from engine.frames import (
     Loaded,
     LoadFailed,
     Progress,
+    Select,
+    Selected,
     Stats,
     StopText,
     Text,
@@ -41,6 +44,8 @@ from engine.request import (
     GenerateResult,
     LoadProgress,
     ModelInfo,
+    Selection,
+    SelectRequest,
     Timings,
 )
 from engine.scheduler import Scheduler
@@ -61,6 +66,7 @@ class LoadedEngine(Protocol):
         cancel: CancelToken,
         on_text: Callable[[str], bool] | None = None,
     ) -> GenerateResult: ...
+    def select(self, request: SelectRequest, cancel: CancelToken) -> Selection: ...
     def close(self) -> None: ...
 
 
@@ -77,7 +83,7 @@ class Job:
     """A request on its way; what the scheduler orders."""
 
     id: int
-    request: GenerateRequest
+    request: GenerateRequest | SelectRequest
     cancel: CancelToken = field(default_factory=CancelToken)
     arrived_s: float = field(default_factory=time.monotonic)
     is_text_enough: bool = False
@@ -127,6 +133,9 @@ class Worker:
             case Generate():
                 self._send(Accepted(frame.id))
                 self._submit(Job(frame.id, frame.request))
+            case Select():
+                self._send(Accepted(frame.id))
+                self._submit(Job(frame.id, frame.request))
             case Cancel():
                 if job := self._scheduler.cancel(frame.id):
                     self._finish_unrun(job, FinishReason.CANCELLED)
@@ -163,7 +172,27 @@ class Worker:
             self._finish_unrun(older, FinishReason.CANCELLED)
 
     def _run_job(self, engine: LoadedEngine, job: Job) -> None:
-        waited_ms, request = job.waited_ms, job.request
+        try:
+            if isinstance(job.request, SelectRequest):
+                self._select(engine, job, job.request)
+            else:
+                self._generate(engine, job, job.request)
+        except Exception as error:
+            _log_unexpected(f"request {job.id} failed", error)
+            self._send(Failed(job.id, ErrorInfo.of(error)))
+            if isinstance(error, DeviceLostError):
+                raise
+
+    def _select(self, engine: LoadedEngine, job: Job, request: SelectRequest) -> None:
+        selection = engine.select(request, job.cancel)
+        if not (selection.is_cancelled and self._put_back(job)):
+            self._send(Selected(job.id, selection))
+
+    def _put_back(self, job: Job) -> bool:
+        return self._scheduler.put_back(dataclasses.replace(job, cancel=CancelToken()))
+
+    def _generate(self, engine: LoadedEngine, job: Job, request: GenerateRequest) -> None:
+        waited_ms = job.waited_ms
         if request.deadline_ms is not None:
             left_ms = request.deadline_ms - waited_ms
             if left_ms <= 0:
@@ -175,19 +204,18 @@ class Worker:
             self._send(Text(job.id, text))
             return not job.is_text_enough
 
-        try:
-            result = engine.generate(request, job.cancel, on_text)
-            result.timings_ms.queue = waited_ms
-            result.timings_ms.total += waited_ms
-            self._note_stats(engine)
+        result = engine.generate(request, job.cancel, on_text)
+        result.timings_ms.queue = waited_ms
+        result.timings_ms.total += waited_ms
+        self._note_stats(engine)
+        is_cancelled = result.finish_reason is FinishReason.CANCELLED
+        if not (is_cancelled and self._put_back(job)):
             self._send(Done(job.id, result))
-        except Exception as error:
-            _log_unexpected(f"request {job.id} failed", error)
-            self._send(Failed(job.id, ErrorInfo.of(error)))
-            if isinstance(error, DeviceLostError):
-                raise
 
     def _finish_unrun(self, job: Job, reason: FinishReason) -> None:
+        if isinstance(job.request, SelectRequest):
+            self._send(Selected(job.id, Selection(spans=[], is_cancelled=True)))
+            return
         with self._stats_lock:
             self._unrun.n_requests += 1
             self._unrun.n_cancelled += reason is FinishReason.CANCELLED

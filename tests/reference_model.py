@@ -54,6 +54,14 @@ class ReferenceModel:
             outputs.append(x)
         return outputs
 
+    def queries_keys(self, token_ids: Sequence[int], layer_idx: int) -> tuple[Array, Array]:
+        """A layer's queries (H, T, D) and keys (K, T, D) before rotation."""
+        outputs = [self.embed(token_ids), *self.layer_outputs(token_ids)]
+        block = f"blk.{layer_idx}."
+        x = self._rms_norm(outputs[layer_idx], block + "attn_norm")
+        queries = self._heads(self._linear(x, block + "attn_q"), self.n_heads)
+        return queries, self._heads(self._linear(x, block + "attn_k"), self.n_kv_heads)
+
     def _weight(self, name: str) -> Array:
         tensor = self._tensors[name]
         values = gguf.dequantize(tensor.data, tensor.tensor_type)

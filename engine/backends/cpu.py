@@ -137,8 +137,7 @@ class CpuModel:
         lowering = _Lowering(self._plan, weights, offsets)
         for op in ops:
             lowering.add(op)
-        assert program.logits is not None, "a Program declares its logits"
-        self._logits = lowering.buffer(program.logits)
+        self._result = lowering.buffer(_result_of(program))
 
     def step(
         self,
@@ -178,11 +177,21 @@ class CpuModel:
 
     def logits(self, n_rows: int) -> Floats:
         """The selected rows' logits (R, V): a view that the next step overwrites."""
-        return self._plan.view(self._logits, n_rows)
+        return self._plan.view(self._result, n_rows)
+
+    def collected(self, n_rows: int) -> Floats:
+        """What the Program collects (T, width): a view that the next step overwrites."""
+        return self._plan.view(self._result, n_rows)
 
     def set_cancelled(self, is_cancelled: bool) -> None:
         """May be called from any thread; a running step ends within one op."""
         self._plan.set_cancelled(is_cancelled)
+
+
+def _result_of(program: Program) -> Activation:
+    result = program.collected or program.logits
+    assert result is not None, "a Program declares its result"
+    return result
 
 
 def _insert_quantize(ops: list[Op]) -> list[Op]:
@@ -215,8 +224,8 @@ def _plan_arena(
                 # One op longer than needed: what the next one writes lies elsewhere, so that the
                 # plan can run the two part by part where their rows allow it.
                 lives[tensor] = (lives.get(tensor, (i, i))[0], i + 1)
-    if program.logits is not None:
-        lives[program.logits] = (lives[program.logits][0], len(ops))
+    result = _result_of(program)
+    lives[result] = (lives[result][0], len(ops))
     tensors = list(lives)
     requests: list[Request] = []
     for tensor in tensors:

@@ -16,6 +16,14 @@ _LARGEST = 1 << 24  # no real hyper-parameter comes near; a hostile file's may
 
 
 @dataclass(frozen=True)
+class Probe:
+    """What a scorer wants of a model (SPEC C.3): queries and keys of `layers`, in ascending order,
+    as they are before rotation. Nothing behind the last of them is computed."""
+
+    layers: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Hyperparameters:
     """What every dense decoder's GGUF declares; names follow the metadata keys."""
 
@@ -68,15 +76,46 @@ class Hyperparameters:
         return tuple(float(f) for f in self.rope_theta**-exponents)
 
 
-def dense_decoder(p: Program, g: GgufFile, *, is_neox: bool) -> None:
-    """Attention and feed-forward blocks in turn; `is_neox` says how rotary pairs lie (ops.Rope)."""
+def dense_decoder(p: Program, g: GgufFile, probe: Probe | None = None, *, is_neox: bool) -> None:
+    """Attention and feed-forward blocks in turn; `is_neox` says how rotary pairs lie (ops.Rope).
+
+    With a probe, the result is (T, layers * (H + K) * D): queries and keys, layer by layer.
+    """
     h = Hyperparameters.from_gguf(g)
     x = p.embed(p.weight(EMBEDDING, h.n_vocab, h.n_embd))  # (T, E)
+    if probe is not None:
+        _probed_blocks(p, h, probe, x, is_neox=is_neox)
+        return
     for layer in range(h.n_layer):
         x = attention_block(p, h, layer, x, is_neox=is_neox)
         x = feed_forward_block(p, h, layer, x)
         p.layer_outputs.append(x)
     output_head(p, h, x)
+
+
+def _probed_blocks(
+    p: Program, h: Hyperparameters, probe: Probe, x: Activation, *, is_neox: bool
+) -> None:
+    last = probe.layers[-1]
+    if not 0 <= probe.layers[0] <= last < h.n_layer:
+        raise ModelFormatError(p.path, f"no layer {last} to score with, expected < {h.n_layer}")
+    found: list[Activation] = []
+    for layer in range(last + 1):
+        if layer in probe.layers:
+            n = p.rms_norm(x, p.weight(f"blk.{layer}.attn_norm.weight", 1, h.n_embd), h.rms_eps)
+            found += [_project(p, h, layer, name, n) for name in ("q", "k")]
+        if layer < last:
+            x = attention_block(p, h, layer, x, is_neox=is_neox)
+            x = feed_forward_block(p, h, layer, x)
+    p.collect(p.concat(found))
+
+
+def _project(p: Program, h: Hyperparameters, layer: int, name: str, n: Activation) -> Activation:
+    """Queries "q", keys "k" or values "v" of the normalized n, before rotation."""
+    width = (h.n_head if name == "q" else h.n_kv) * h.head_dim
+    weight = p.weight(f"blk.{layer}.attn_{name}.weight", width, h.n_embd)
+    bias = p.optional_vector(f"blk.{layer}.attn_{name}.bias", width)
+    return p.linear(n, weight, bias=bias)
 
 
 def attention_block(
@@ -88,17 +127,12 @@ def attention_block(
     (T, E) -> (R, E).
     """
     blk = f"blk.{layer}"
-    q_dim, kv_dim = h.n_head * h.head_dim, h.n_kv * h.head_dim
+    q_dim = h.n_head * h.head_dim
     n = p.rms_norm(x, p.weight(f"{blk}.attn_norm.weight", 1, h.n_embd), h.rms_eps)
-
-    def project(name: str, n: Activation, width: int) -> Activation:
-        weight = p.weight(f"{blk}.attn_{name}.weight", width, h.n_embd)
-        return p.linear(n, weight, bias=p.optional_vector(f"{blk}.attn_{name}.bias", width))
-
-    k, v = project("k", n, kv_dim), project("v", n, kv_dim)  # (T, K * D)
+    k, v = (_project(p, h, layer, name, n) for name in ("k", "v"))  # (T, K * D)
     if layer == h.n_layer - 1:
         x, n = p.select_rows(x), p.select_rows(n)
-    q = project("q", n, q_dim)
+    q = _project(p, h, layer, "q", n)
     q = p.rope(q, h.inverse_frequencies, h.head_dim, is_neox)
     k = p.rope(k, h.inverse_frequencies, h.head_dim, is_neox)
     kv = p.kv_layer(h.n_kv, h.head_dim)

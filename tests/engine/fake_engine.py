@@ -26,6 +26,9 @@ from engine.request import (
     LoadProgress,
     ModelInfo,
     PromptPart,
+    SelectedSpan,
+    Selection,
+    SelectRequest,
     Timings,
 )
 
@@ -93,6 +96,17 @@ class FakeEngine:
         return GenerateResult(
             text=text, prompt_tokens=[1], tokens=[2], finish_reason=reason, timings_ms=Timings()
         )
+
+    def select(self, request: SelectRequest, cancel: CancelToken) -> Selection:
+        """Keeps every line; the query is a command as in `generate`, whose words take their time."""
+        for _ in _words(request.query, GenerateRequest(prompt=()), cancel):
+            if cancel.is_cancelled:
+                return Selection(spans=[], is_cancelled=True)
+        spans = [
+            [SelectedSpan(0, segment.text.count("\n"), 1, 1.0, True, "score")]
+            for segment in request.segments
+        ]
+        return Selection(spans=spans, kept_tokens=len(spans))
 
     def close(self) -> None:
         print("fake engine closed", file=sys.stderr, flush=True)

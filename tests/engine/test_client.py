@@ -23,7 +23,7 @@ from engine.errors import (
     ModelNotFoundError,
     RequestError,
 )
-from engine.request import FinishReason
+from engine.request import FinishReason, Segment, SelectRequest
 from tests.engine.fake_engine import request
 
 pytestmark = pytest.mark.timeout(60)
@@ -415,3 +415,18 @@ async def test_closing_right_after_a_failed_load_starts_nothing_again(make, kind
         await engine.close()
         assert states(engine) == ["starting", "loading", "failed", "closed"]
     assert "restarts by itself" not in caplog.text
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_selection_waits_for_the_model_and_can_be_cancelled(make, kind):
+    engine = await make(kind)
+    segments = (Segment(text="a\nb\n"),)
+    found = await engine.select(SelectRequest(query="say a", segments=segments, budget_tokens=9))
+    assert [span.end for span in found.spans[0]] == [2]
+    slow = SelectRequest(query="slow 1000 0.02", segments=segments, budget_tokens=9)
+    task = asyncio.create_task(engine.select(slow))
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (await engine.generate(request("say b"))).text == "b"

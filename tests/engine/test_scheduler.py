@@ -7,6 +7,7 @@ import pytest
 
 from engine.cancel import CancelToken
 from engine.errors import EngineBusyError, EngineError
+from engine.request import BACKGROUND
 from engine.scheduler import Scheduler
 
 
@@ -236,3 +237,50 @@ def test_every_item_submitted_by_many_threads_comes_out_exactly_once():
             ran.append(item.id)
     expected = [n * 1000 + i for n in range(4) for i in range(200)]
     assert sorted(ran + superseded) == expected
+
+
+def running_in_background() -> tuple[Scheduler[Item], Item]:
+    scheduler: Scheduler[Item] = Scheduler()
+    item = Item(1, "block of a", priority=BACKGROUND)
+    scheduler.submit(item)
+    assert scheduler.next() is item
+    return scheduler, item
+
+
+def test_work_in_the_background_makes_room_and_goes_on_afterwards():
+    scheduler, running = running_in_background()
+    scheduler.submit(Item(2, "a"))
+    assert running.cancel.is_cancelled
+    assert scheduler.put_back(Item(1, "block of a", priority=BACKGROUND))
+    assert not scheduler.put_back(Item(1, "block of a", priority=BACKGROUND))
+    assert drain(scheduler) == [2, 1]
+
+
+def test_work_in_the_background_does_not_interrupt_its_own_kind():
+    scheduler, running = running_in_background()
+    scheduler.submit(Item(2, "a", priority=BACKGROUND))
+    assert not running.cancel.is_cancelled
+    assert not scheduler.put_back(running)
+
+
+def test_requests_do_not_interrupt_each_other():
+    scheduler: Scheduler[Item] = Scheduler()
+    running = Item(1, "a", priority=5)
+    scheduler.submit(running)
+    scheduler.next()
+    scheduler.submit(Item(2, "b", priority=0))
+    assert not running.cancel.is_cancelled
+
+
+@pytest.mark.parametrize("end", ["cancelled", "superseded", "closed"])
+def test_what_nobody_wants_any_more_is_not_put_back(end: str):
+    scheduler, running = running_in_background()
+    scheduler.submit(Item(2, "a"))
+    match end:
+        case "cancelled":
+            scheduler.cancel(1)
+        case "superseded":
+            scheduler.submit(Item(3, "block of a", priority=BACKGROUND))
+        case "closed":
+            scheduler.close()
+    assert not scheduler.put_back(running)

@@ -16,13 +16,15 @@ from engine.frames import (
     Loaded,
     LoadFailed,
     Progress,
+    Select,
+    Selected,
     Shutdown,
     Stats,
     StopText,
     Text,
     ToParent,
 )
-from engine.request import FinishReason
+from engine.request import BACKGROUND, FinishReason, Segment, SelectRequest
 from engine.worker import Worker
 from tests.engine.fake_engine import request
 
@@ -238,3 +240,35 @@ def test_closing_answers_everything():
 def test_frames_that_are_no_requests_are_refused(running):
     with pytest.raises(EngineError, match="Shutdown frame, expected a request"):
         running.worker.handle(Shutdown())
+
+
+def selection(query: str, **options) -> SelectRequest:
+    segment = Segment(text="a\nb\n")
+    return SelectRequest(query=query, segments=(segment,), budget_tokens=9, **options)
+
+
+def test_a_selection_is_answered(running):
+    running.worker.handle(Select(1, selection("say a")))
+    answer = running.wait_for(lambda f: isinstance(f, Selected))
+    assert (answer.id, answer.selection.kept_tokens) == (1, 1)
+
+
+def test_work_in_the_background_yields_to_a_completion_and_is_done_after_it(running):
+    running.worker.handle(Select(1, selection("slow 40 0.02", priority=BACKGROUND)))
+    running.generate(2, "slow 40 0.02", priority=BACKGROUND)
+    running.generate(3, "say a")
+    assert running.answer(3).result.text == "a"
+    assert not any(isinstance(f, Done | Selected) and f.id in (1, 2) for f in running.said)
+    assert not running.wait_for(lambda f: isinstance(f, Selected)).selection.is_cancelled
+    assert running.answer(2).result.finish_reason is FinishReason.LENGTH
+
+
+@pytest.mark.parametrize("is_running", [True, False])
+def test_a_cancelled_selection_says_so(running, is_running: bool):
+    if not is_running:
+        running.generate(1, "slow 20 0.02")
+    running.worker.handle(Select(2, selection("slow 1000 0.02")))
+    if is_running:
+        running.generate(3, "say a")  # waits behind it
+    running.worker.handle(Cancel(2))
+    assert running.wait_for(lambda f: isinstance(f, Selected)).selection.is_cancelled

@@ -12,6 +12,9 @@ from engine.request import (
     GenerateRequest,
     GenerateResult,
     ModelInfo,
+    SelectedSpan,
+    Selection,
+    SelectRequest,
     Timings,
 )
 
@@ -50,6 +53,7 @@ class ScriptedEngine:
         self.on_state: Callable[[EngineStatus], None] | None = None
         self.status = EngineStatus(state=EngineState.STARTING, message="starting")
         self.requests: list[GenerateRequest] = []
+        self.selections: list[SelectRequest] = []
         self.n_cancelled = self.n_restarts = 0
         self.go_on = asyncio.Event()
         self.go_on.set()
@@ -107,6 +111,16 @@ class ScriptedEngine:
             n_cached=1,
             n_steps=2,
         )
+
+    async def select(self, request: SelectRequest) -> Selection:
+        """Keeps all of every segment."""
+        self.selections.append(request)
+        spans = [
+            [SelectedSpan(0, len(segment.text.splitlines()), 10, 1.0, True, "score")]
+            for segment in request.segments
+        ]
+        n_tokens = 10 * len(spans)
+        return Selection(spans=spans, kept_tokens=n_tokens, total_tokens=n_tokens, share=0.5)
 
     async def stats(self) -> EngineStats:
         return EngineStats(n_requests=len(self.requests), n_cancelled=self.n_cancelled)

@@ -1,0 +1,133 @@
+"""The first layers of a model as a judge of what its later text attends to (SPEC C.2, C.3).
+
+Queries and keys are taken before rotation, so that distance does not bury what is far away; the
+layers themselves rotate as ever. The mean over heads and rows judges better than the maximum over
+heads that was published, and a few early layers better than any one (benchmarks/scorer_recall.py).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.backends.cpu import KV_BLOCK_TOKENS, CpuModel, KvCache
+from engine.errors import ContextOverflowError
+from engine.models.blocks import Hyperparameters, Probe
+from engine.ops import KvLayer
+from engine.program import Program
+from engine.session import StepCancelled
+from engine.tokenizer import Tokenizer
+
+# Depths of the layers that score, as shares of the model's.
+_DEPTHS = (0.1, 0.25, 0.3)
+_STEP_ROWS = 128
+SEGMENT_TOKENS = 2048  # of a longer segment the rest is not scored
+MOST_TOKENS = 65536  # of a joint scoring
+
+Floats = NDArray[np.float32]
+Halves = NDArray[np.float16]
+
+
+def probe_of(n_layer: int) -> Probe:
+    """The layers to score with, for a model of so many."""
+    # The first layer has seen nothing but single tokens.
+    return Probe(
+        tuple(sorted({min(max(int(depth * n_layer), 1), n_layer - 1) for depth in _DEPTHS}))
+    )
+
+
+@dataclass(frozen=True)
+class Probed:
+    """Queries (T, layers, H, D) and keys (T, layers, K, D) of some tokens."""
+
+    queries: Floats
+    keys: Halves
+
+
+class Scorer:
+    """Runs the probed layers over token ids. Used by the thread that owns the model."""
+
+    def __init__(
+        self,
+        program: Program,
+        shape: Hyperparameters,
+        tokenizer: Tokenizer,
+        weights: Mapping[str, NDArray[np.uint8]],
+        *,
+        beside: CpuModel,
+        name: str,
+    ) -> None:
+        self.name, self.tokenizer, self.shape = name, tokenizer, shape
+        self.n_layers = len(probe_of(shape.n_layer).layers)
+        self._model = CpuModel(
+            program,
+            weights,
+            n_threads=1,  # of no meaning beside another
+            max_rows=_STEP_ROWS,
+            max_out_rows=1,
+            beside=beside,
+        )
+        self._kv = self._make_kv(SEGMENT_TOKENS + _STEP_ROWS)
+
+    @property
+    def arena_bytes(self) -> int:
+        return self._model.arena_bytes
+
+    @property
+    def scale(self) -> float:
+        return self.shape.head_dim**-0.5
+
+    def key_shape(self, n_tokens: int) -> tuple[int, int, int, int]:
+        return (n_tokens, self.n_layers, self.shape.n_kv, self.shape.head_dim)
+
+    def probe(self, ids: Sequence[int], n_queries: int = 0) -> Probed:
+        """The keys of a fresh sequence, and the queries of its last `n_queries` tokens.
+
+        Raises StepCancelled, and ContextOverflowError for more than MOST_TOKENS tokens.
+        """
+        if len(ids) > MOST_TOKENS:
+            raise ContextOverflowError(len(ids), MOST_TOKENS)
+        # A long sequence has memory of its own, which goes with it.
+        is_short = len(ids) <= SEGMENT_TOKENS + _STEP_ROWS
+        kv = self._kv if is_short else self._make_kv(len(ids))
+        n_head, n_kv, head_dim = self.shape.n_head, self.shape.n_kv, self.shape.head_dim
+        keys = np.empty(self.key_shape(len(ids)), np.float16)
+        queries = np.empty((n_queries, self.n_layers, n_head, head_dim), np.float32)
+        first_query = len(ids) - n_queries
+        for start in range(0, len(ids), _STEP_ROWS):
+            found = self._step(kv, ids[start : start + _STEP_ROWS], start)
+            heads = found.reshape(len(found), self.n_layers, n_head + n_kv, head_dim)
+            end = start + len(found)
+            keys[start:end] = heads[:, :, n_head:]
+            if end > first_query:
+                cut = max(first_query - start, 0)
+                queries[start + cut - first_query : end - first_query] = heads[cut:, :, :n_head]
+        return Probed(queries, keys)
+
+    def set_cancelled(self, is_cancelled: bool) -> None:
+        self._model.set_cancelled(is_cancelled)
+
+    def _step(self, kv: KvCache, ids: Sequence[int], start: int) -> Floats:
+        n = len(ids)
+        is_done = self._model.step(
+            kv,
+            np.asarray(ids, np.int32),
+            np.arange(start, start + n, dtype=np.int32),
+            np.arange(-1, n - 1, dtype=np.int32),
+            np.arange(_n_blocks(start + n), dtype=np.int32),
+            start,
+            np.empty(0, np.int32),
+        )
+        if not is_done:
+            raise StepCancelled
+        return self._model.collected(n)
+
+    def _make_kv(self, n_tokens: int) -> KvCache:
+        # Of a model with one layer nothing before it is computed; a cache holds something anyhow.
+        alone = KvLayer(0, self.shape.n_kv, self.shape.head_dim)
+        return KvCache(self._model.program.kv_layers or [alone], _n_blocks(n_tokens))
+
+
+def _n_blocks(n_tokens: int) -> int:
+    return -(-n_tokens // KV_BLOCK_TOKENS)
