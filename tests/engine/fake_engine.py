@@ -98,7 +98,7 @@ class FakeEngine:
         )
 
     def select(self, request: SelectRequest, cancel: CancelToken) -> Selection:
-        """Keeps every line; the query is a command as in `generate`, whose words take their time."""
+        """Keeps every line; the query is a command whose words take their time."""
         for _ in _words(request.query, GenerateRequest(prompt=()), cancel):
             if cancel.is_cancelled:
                 return Selection(spans=[], is_cancelled=True)

@@ -8,7 +8,7 @@ import pytest
 from engine.cancel import CancelToken
 from engine.config import EngineConfig
 from engine.engine import Engine
-from engine.request import GenerateRequest, PromptPart, Segment, SelectRequest, Selection
+from engine.request import GenerateRequest, PromptPart, Segment, Selection, SelectRequest
 from tests.tiny_gguf import write_tiny_gguf
 
 BODY = "def add{0}(a, b):\n    return a + b\n\n\nclass Value{0}:\n    name = {0}\n\n"
