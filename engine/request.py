@@ -115,12 +115,14 @@ class GenerateResult(msgspec.Struct, kw_only=True):
 class Segment(msgspec.Struct, frozen=True, kw_only=True):
     """Whole lines of one file that a prompt may show some of.
 
-    `header` names them to the scorer, the path for example. `forced` are line ranges [first, end)
-    that are kept before all others, with a reason each.
+    `header` names them to the scorer, the path for example. `prior` in 0..1 is what the caller
+    expects of them. `forced` are line ranges [first, end) that are kept before all others, with a
+    reason each.
     """
 
     text: str
     header: str = ""
+    prior: float = 0.0
     forced: tuple[tuple[int, int, str], ...] = ()
 
 

@@ -13,6 +13,7 @@ from engine.errors import EngineError
 from lsp_server import (
     cli_bench,
     cli_complete,
+    cli_context,
     cli_demo,
     cli_doctor,
     cli_edit,
@@ -22,6 +23,7 @@ from lsp_server import (
     cli_serve,
     cli_train_drafter,
 )
+from lsp_server.place_context import explain_place
 
 _COMMANDS = (
     cli_serve,
@@ -62,6 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for command in _COMMANDS:
         command.add_parser(commands)
+    cli_context.add_parser(commands, explain_place)
     return parser
 
 

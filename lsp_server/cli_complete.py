@@ -2,17 +2,18 @@
 
 import argparse
 import asyncio
+import dataclasses
 import sys
 from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
+from msgspec.structs import replace
 from rich.console import Console
 from rich.text import Text
 
 from engine.client import InProcessEngine
-from engine.errors import RequestError
 from engine.request import GenerateRequest, GenerateResult, PromptPart, SpeculationReport
 from lsp_server.capsule import Latest, make_capsule, write_capsule
 from lsp_server.cli_options import (
@@ -20,14 +21,16 @@ from lsp_server.cli_options import (
     add_model_options,
     add_sampling_options,
     engine_config,
+    positive,
     sampling_config,
 )
 from lsp_server.completion import Completion, CompletionOptions, complete
-from lsp_server.documents import Document, Place, PositionEncoding
+from lsp_server.context_options import ContextOptions, PflashMode
+from lsp_server.context_report import ContextReport
+from lsp_server.place_context import choose_at
+from lsp_server.places import input_at, parse_place
 from lsp_server.prompt import CompletionInput
 from lsp_server.version import own_version
-
-_UTF32 = PositionEncoding.UTF32  # columns count characters, as editors show them
 
 
 def add_parser(commands: Commands) -> None:
@@ -43,6 +46,13 @@ def add_parser(commands: Commands) -> None:
         "--prompt-file", metavar="F", help="continue this text as it is, without any prompt form"
     )
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
+    parser.add_argument(
+        "--pflash",
+        choices=get_args(PflashMode),
+        default="off",
+        help="show the model what of the repository helps (default: off)",
+    )
+    parser.add_argument("--budget", type=positive, metavar="N", help="most tokens of it")
     parser.add_argument(
         "--capsule", metavar="F", help="record what it came from, for: flash-lsp replay F"
     )
@@ -68,28 +78,9 @@ def run(args: argparse.Namespace) -> int:
         return 1
 
 
-def parse_place(place: str) -> tuple[Path, int, int]:
-    """Splits FILE:LINE:COL; raises RequestError."""
-    file, _, rest = place.rpartition(":")
-    file, _, line = file.rpartition(":")
-    if not file or not line.isdecimal() or not rest.isdecimal() or 0 in (int(line), int(rest)):
-        raise RequestError(
-            f"'{place}' is no place in a file, expected FILE:LINE:COL counted from 1"
-        )
-    return Path(file), int(line), int(rest)
-
-
-def input_at(path: Path, line: int, column: int) -> CompletionInput:
-    """The text around a place. Raises RequestError if the file has no such place."""
-    text = path.read_text("utf-8", errors="replace")
-    document = Document(path.as_uri() if path.is_absolute() else str(path), "", 0, text, _UTF32)
-    if line > document.n_lines:
-        raise RequestError(f"{path} has {document.n_lines} lines, got line {line}")
-    n_columns = len(document.line(line - 1)) + 1
-    if column > n_columns:
-        raise RequestError(f"line {line} of {path} has columns 1..{n_columns}, got {column}")
-    window = document.window(Place(line - 1, column - 1), len(text), len(text))
-    return CompletionInput(prefix=window.before, suffix=window.after, path=str(path))
+def _chosen(args: argparse.Namespace) -> ContextOptions:
+    options = ContextOptions(mode=args.pflash)
+    return options if args.budget is None else replace(options, budget_tokens=args.budget)
 
 
 async def _complete(args: argparse.Namespace) -> int:
@@ -97,12 +88,17 @@ async def _complete(args: argparse.Namespace) -> int:
     raw = None if args.prompt_file is None else Path(args.prompt_file).read_text("utf-8")
     config = engine_config(args)
     engine = InProcessEngine(config)
+    report: ContextReport | None = None
     started = monotonic()
     try:
         await engine.start()
         info = await engine.ready()
         load_ms = (monotonic() - started) * 1000
         if inp is not None:
+            if args.pflash != "off":
+                place = parse_place(str(args.place))
+                choice = await choose_at(engine, *place, None, _chosen(args))
+                report, inp = choice.report, dataclasses.replace(inp, repository=choice.block)
             options = CompletionOptions(max_tokens=args.max_tokens, sampling=sampling_config(args))
             done = await complete(engine, inp, options)
             if args.capsule is not None:
@@ -122,21 +118,30 @@ async def _complete(args: argparse.Namespace) -> int:
     finally:
         await engine.close()
     if args.json:
-        print(msgspec.json.encode(as_json(done, info.name, load_ms)).decode())
+        print(msgspec.json.encode(as_json(done, info.name, load_ms, report)).decode())
     else:
         show(done, inp, load_ms)
     return 0
 
 
-def as_json(done: Completion, model: str, load_ms: float) -> dict[str, Any]:
+def as_json(
+    done: Completion, model: str, load_ms: float, report: ContextReport | None = None
+) -> dict[str, Any]:
     """The JSON that programs may rely on (DESIGN.md 4); keys are only ever added."""
     result = done.result
-    timings = {"load": load_ms, "context": 0.0, "prefill": 0.0, "decode": 0.0, "total": load_ms}
+    context_ms = 0.0 if report is None else report.milliseconds.get("total", 0.0)
+    timings = {
+        "load": load_ms,
+        "context": context_ms,
+        "prefill": 0.0,
+        "decode": 0.0,
+        "total": load_ms,
+    }
     if result is not None:
         timings |= {
             "prefill": result.timings_ms.prefill,
             "decode": result.timings_ms.decode,
-            "total": load_ms + result.timings_ms.total,
+            "total": load_ms + context_ms + result.timings_ms.total,
         }
     n_prompt = len(result.prompt_tokens) if result else 0
     return {
@@ -148,7 +153,23 @@ def as_json(done: Completion, model: str, load_ms: float) -> dict[str, Any]:
         "finish_reason": result.finish_reason if result else None,
         "timings_ms": timings,
         "speculation": msgspec.to_builtins(result.speculation if result else SpeculationReport()),
-        "context": {"mode": "off", "kept_tokens": n_prompt, "total_tokens": n_prompt, "spans": []},
+        "context": _context_json(report, n_prompt),
+    }
+
+
+def _context_json(report: ContextReport | None, n_prompt: int) -> dict[str, Any]:
+    if report is None:
+        return {"mode": "off", "kept_tokens": n_prompt, "total_tokens": n_prompt, "spans": []}
+    return {
+        "mode": report.mode,
+        "kept_tokens": report.kept_tokens,
+        "total_tokens": report.total_tokens,
+        "abstained": report.abstained,
+        "spans": [
+            {"path": s.path, "first_line": s.first_line, "n_lines": s.n_lines, "score": s.score}
+            for s in report.spans
+            if s.is_kept
+        ],
     }
 
 

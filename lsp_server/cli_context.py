@@ -12,7 +12,6 @@ from typing import Any, Protocol
 from rich.console import Console
 
 from engine.config import EngineConfig
-from lsp_server.cli_complete import parse_place
 from lsp_server.cli_options import (
     Commands,
     add_model_options,
@@ -23,6 +22,7 @@ from lsp_server.cli_options import (
 from lsp_server.context_html import html
 from lsp_server.context_report import ContextReport
 from lsp_server.context_view import as_json, terminal
+from lsp_server.places import parse_place
 
 
 class ExplainPlace(Protocol):

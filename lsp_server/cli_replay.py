@@ -15,9 +15,9 @@ from engine.config import EngineConfig
 from engine.errors import RequestError
 from engine.request import GenerateRequest
 from lsp_server.capsule import Capsule, Difference, causes, read_capsule, replay
-from lsp_server.cli_complete import input_at, parse_place
 from lsp_server.cli_options import Commands, positive
 from lsp_server.completion import completion_request
+from lsp_server.places import input_at, parse_place
 from lsp_server.prompt import CompletionInput
 
 

@@ -112,7 +112,11 @@ def completion_request(
 ) -> GenerateRequest:
     """What the model is asked for a completion."""
     prompt = build_prompt(
-        inp, prompt_form(info), options.max_prefix_chars, options.max_suffix_chars
+        inp,
+        prompt_form(info),
+        options.max_prefix_chars,
+        options.max_suffix_chars,
+        info.special_tokens,
     )
     return GenerateRequest(
         prompt=prompt.parts,

@@ -110,6 +110,10 @@ class Document:
             raise OutsideTextError(position.line, len(self._lines))
         return self.place(position)
 
+    def offset(self, place: Place) -> int:
+        """How many characters of the text come before a place."""
+        return sum(len(line) for line in self._lines[: place.line]) + place.column
+
     def position(self, place: Place) -> Position:
         """Name a place as the client does."""
         before = self.line(place.line)[: place.column]

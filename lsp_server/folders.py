@@ -27,9 +27,18 @@ class Folders:
     def relative_path(self, uri: str) -> str:
         """The document's path inside its folder, or its bare name outside all of them."""
         parts = _parts(uri)
-        inside = [folder for f in self._uris if parts[: len(folder := _parts(f))] == folder]
-        innermost = max(map(len, inside), default=max(len(parts) - 1, 0))
+        innermost = len(self._folder_of(parts)) or max(len(parts) - 1, 0)
         return "/".join(parts[innermost:]) or parts[-1]
+
+    def name_of(self, uri: str) -> str:
+        """The name of the document's folder, or of what it lies in outside of all of them."""
+        parts = _parts(uri)
+        return (self._folder_of(parts) or parts[:-1] or ("",))[-1]
+
+    def _folder_of(self, parts: tuple[str, ...]) -> tuple[str, ...]:
+        """The innermost open folder around a path, () for none."""
+        inside = [folder for f in self._uris if parts[: len(folder := _parts(f))] == folder]
+        return max(inside, key=len, default=())
 
 
 def _parts(uri: str) -> tuple[str, ...]:

@@ -469,6 +469,7 @@ DID_SHOW_INLINE_EDIT = "textDocument/didShowInlineEdit"
 # How the params of each method are read; methods not listed take none, or ignore them.
 PARAMS: dict[str, type[Message]] = {
     "initialize": InitializeParams,
+    FLASH_CONTEXT: ContextParams,
     "textDocument/didOpen": DidOpenParams,
     "textDocument/didChange": DidChangeParams,
     "textDocument/didClose": DidCloseParams,

@@ -46,6 +46,7 @@ from lsp_server.protocol import (
     ExecuteCommandParams,
     FlashStatus,
 )
+from lsp_server.repository_context import RepositoryContext
 from lsp_server.settings import SECTION, Settings, merge
 from lsp_server.suggestion_cache import SuggestionCache
 from lsp_server.version import own_version
@@ -81,6 +82,11 @@ class FlashServer(LanguageServer):
         self.next_edits: Jobs[NextEdit | None] = Jobs()
         self.engine_owner = EngineOwner(engine_factory, self._on_engine_status)
         self.index_owner = IndexOwner(self._is_busy, self._on_index_status)
+        self.repository = RepositoryContext(
+            self.engine_owner.engine,
+            lambda: self.index_owner.index,
+            lambda: self.settings.context_options,
+        )
         self.load_progress = ProgressReport(self.peer, "load")
         self.index_progress = ProgressReport(self.peer, "index")
         self._indexing_since_s: float | None = None
@@ -155,6 +161,7 @@ class FlashServer(LanguageServer):
 
     async def apply_settings(self) -> None:
         """Have the engine and the index that the settings ask for."""
+        self.repository.clear()
         await self.engine_owner.apply(self.settings.engine_config, self.settings.in_process)
         await self.apply_index_settings()
 
@@ -242,6 +249,7 @@ class FlashServer(LanguageServer):
 
     async def close(self) -> None:
         """Let go of the engine and the index."""
+        self.repository.clear()
         await self.index_owner.close()
         await self.engine_owner.close()
 

@@ -20,6 +20,7 @@ from engine.config import (
     SamplingConfig,
     SpeculationMode,
 )
+from lsp_server.context_options import ContextOptions, PflashMode
 
 SECTION = "flashLsp"
 NextEditMode: TypeAlias = Literal["auto", "model", "off"]
@@ -87,6 +88,45 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         bool,
         Meta(description="Run the model inside the server's process, for debugging only."),
     ] = False
+    pflash_mode: Annotated[
+        PflashMode,
+        Meta(
+            description='Show the model what of the repository helps at the cursor: "auto" where '
+            'something seems to help, "always", or "off".'
+        ),
+    ] = "auto"
+    pflash_budget_tokens: Annotated[
+        int, Meta(ge=64, le=2**17, description="Most tokens of the repository in a prompt.")
+    ] = 1024
+    pflash_keep_ratio: Annotated[
+        float,
+        Meta(gt=0, le=1, description="Most of what was looked at that is shown, as a share."),
+    ] = 0.3
+    pflash_scorer: Annotated[
+        str | None,
+        Meta(
+            description="Model that judges what of the repository helps; null means the first "
+            "layers of the model itself.",
+            extra_json_schema=_MACHINE,
+        ),
+    ] = None
+    pflash_pinned: Annotated[
+        tuple[str, ...],
+        Meta(description="Files that are always looked at first, as .gitignore patterns."),
+    ] = ()
+    pflash_banned: Annotated[
+        tuple[str, ...],
+        Meta(description="Files that the model is never shown, as .gitignore patterns."),
+    ] = ()
+    pflash_disk_mebibytes: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=2**20,
+            description="Disk space for what was computed of the repository, in MiB: it serves "
+            "the next start.",
+        ),
+    ] = 512
     enabled: Annotated[bool, Meta(description="Offer completions at all.")] = True
     disabled_languages: Annotated[
         tuple[str, ...],
@@ -155,6 +195,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
             speculation=self.speculation,
             tree_budget=self.tree_budget,
             drafter=self.drafter,
+            scorer=self.pflash_scorer,
+            scorer_disk_bytes=self.pflash_disk_mebibytes * 2**20,
+        )
+
+    @property
+    def context_options(self) -> ContextOptions:
+        """How the repository's part of a prompt is chosen."""
+        return ContextOptions(
+            mode=self.pflash_mode,
+            budget_tokens=self.pflash_budget_tokens,
+            keep_ratio=self.pflash_keep_ratio,
+            pinned=self.pflash_pinned,
+            banned=self.pflash_banned,
+            max_prefix_chars=self.prefix_chars,
+            max_suffix_chars=self.suffix_chars,
         )
 
     @property

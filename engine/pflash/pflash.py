@@ -1,6 +1,7 @@
 """PFlash: scores segments against the end of a text and chooses their lines (SPEC C)."""
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from time import monotonic
@@ -18,7 +19,7 @@ from engine.pflash.lines import (
     split_lines,
 )
 from engine.pflash.scorer import SEGMENT_TOKENS, Halves, Scorer
-from engine.pflash.selection import ScoredLines, choose
+from engine.pflash.selection import GAP_TOKENS, HEADER_TOKENS, ScoredLines, choose
 from engine.request import Segment, SelectedSpan, Selection, SelectRequest
 from engine.tokenizer import Tokenizer
 
@@ -27,6 +28,8 @@ QUERY_ROWS, QUERY_TOKENS = 64, 320
 # The first tokens of a sequence draw attention whatever they are.
 _SINK_TOKENS = 4
 _MOST_TEXTS = 8192
+# A segment the caller expects all of counts this much more than one it expects nothing of.
+_PRIOR_WORTH = 0.5
 
 
 @dataclass(frozen=True)
@@ -139,10 +142,13 @@ class PFlash:
         request: SelectRequest,
         result: Selection,
     ) -> None:
-        scores = self._line_scores(texts, shares)
+        priors = [segment.prior for segment in request.segments]
+        scores = self._line_scores(texts, shares, priors)
         n_scored = sum(len(text.lines_of_ids) for text in texts)
         result.share = float(np.mean([share[:n_scored].sum() for share in shares] or [0.0]))
-        budget = min(request.budget_tokens, int(request.keep_ratio * result.total_tokens))
+        # All of it means with the names of the files and the marks of the gaps.
+        whole = result.total_tokens + len(texts) * (HEADER_TOKENS + GAP_TOKENS)
+        budget = min(request.budget_tokens, int(request.keep_ratio * whole))
         if not texts:
             result.abstained = "nothing to choose from"
         elif shares and result.share < request.least_share:
@@ -158,8 +164,11 @@ class PFlash:
         ]
         result.kept_tokens = sum(s.n_tokens for spans in chosen for s in spans if s.is_kept)
 
-    def _line_scores(self, texts: list[_Text], shares: list[Floats]) -> list[Floats]:
-        """Each line's share, relative to the best of all, averaged over the layers."""
+    def _line_scores(
+        self, texts: list[_Text], shares: list[Floats], priors: Sequence[float]
+    ) -> list[Floats]:
+        """Each line's share relative to the best of all, averaged over the layers, times what its
+        segment's prior is worth; in 0..1."""
         n_lines = np.array([len(text.lines) for text in texts], np.int64)
         starts = np.concatenate([[0], np.cumsum(n_lines)]).astype(np.int32)
         total = np.zeros(int(starts[-1]), np.float32)
@@ -171,6 +180,8 @@ class PFlash:
                 best = shares_of_lines(share[: len(lines)], lines, len(total))
                 total += best / max(float(best.max(initial=0.0)), 1e-12)
             total /= len(shares)
+            total *= np.repeat(1 + _PRIOR_WORTH * np.array(priors, np.float32), n_lines)
+            total /= max(float(total.max(initial=0.0)), 1e-12)
         return [total[a:b] for a, b in zip(starts, starts[1:], strict=False)]
 
     # ---- texts ----

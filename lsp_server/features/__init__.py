@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from lsp_server.features import (
     completion_reports,
     flash_capsule,
+    flash_context,
     flash_edit,
     flash_stats,
     flash_status,
@@ -35,6 +36,7 @@ REGISTER: "tuple[Callable[[FlashServer], None], ...]" = (
     workspace_execute_command.register,
     flash_edit.register,
     flash_capsule.register,
+    flash_context.register,
     text_document_code_action.register,
     text_document_copilot_inline_edit.register,
     completion_reports.register,

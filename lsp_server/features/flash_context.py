@@ -1,31 +1,20 @@
 """flash/context: what of the repository the model is shown at a place in a document, and why."""
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING
 
 from lsp_server.context_report import ContextReport
-from lsp_server.protocol import FLASH_CONTEXT, ContextParams, Position
+from lsp_server.features.situation import situation_at
+from lsp_server.protocol import FLASH_CONTEXT, ContextParams
+
+if TYPE_CHECKING:
+    from lsp_server.server import FlashServer
 
 
-class Explainer(Protocol):
-    """Chooses the context of a place in an open document. Raises UnknownDocumentError
-    and EngineError."""
-
-    async def explain(self, uri: str, position: Position, /) -> ContextReport: ...
-
-
-class ContextServer(Protocol):
-    """What the feature needs of the server."""
-
-    @property
-    def context(self) -> Explainer: ...
-
-    def on(self, method: str, handler: Callable[[Any, Any], Any]) -> None: ...
-
-
-def register(ls: ContextServer) -> None:
+def register(ls: "FlashServer") -> None:
     ls.on(FLASH_CONTEXT, context)
 
 
-async def context(ls: ContextServer, params: ContextParams) -> ContextReport:
-    return await ls.context.explain(params.text_document.uri, params.position)
+async def context(ls: "FlashServer", params: ContextParams) -> ContextReport:
+    document = ls.documents[params.text_document.uri]
+    place = document.place_inside(params.position)
+    return (await ls.repository.choose(situation_at(ls, document, place))).report

@@ -1,6 +1,7 @@
 """What the two completion features share: from a position in a document to a text to offer."""
 
 import asyncio
+import dataclasses
 import logging
 import time
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from engine.request import GenerateResult
 from lsp_server.capsule import Latest
 from lsp_server.completion import Completion, CompletionOptions, complete_variously
 from lsp_server.documents import Document, Place, UnknownDocumentError, Window
+from lsp_server.features.situation import situation_at
 from lsp_server.jobs import SupersededError, TooManyJobsError
 from lsp_server.prompt import CompletionInput
 from lsp_server.protocol import DocumentId, Position
@@ -77,7 +79,7 @@ async def suggest(ls: "FlashServer", query: Query) -> tuple[str, ...]:
 async def _attempt(ls: "FlashServer", query: Query) -> _Answer:
     document = ls.documents[query.document.uri]
     version = document.version
-    document.place_inside(query.position)
+    place = document.place_inside(query.position)
     reason = _reason_against(ls, document, query)
     if reason is not None:
         return _Answer(outcome=reason)
@@ -85,7 +87,9 @@ async def _attempt(ls: "FlashServer", query: Query) -> _Answer:
     if served := ls.suggestions.serve(document.uri, inp, query.n_wanted):
         return _Answer(served[: query.n_wanted], "offered-from-cache")
     completions = await ls.jobs.run(
-        document.uri, lambda: _complete(ls, document, inp, query.n_wanted), _wait_s(ls, query)
+        document.uri,
+        lambda: _complete(ls, document, place, inp, query.n_wanted),
+        _wait_s(ls, query),
     )
     first = completions[0]
     texts = tuple(completion.text for completion in completions if completion.text)
@@ -132,7 +136,7 @@ def _input(ls: "FlashServer", document: Document, query: Query) -> CompletionInp
 
 
 async def _complete(
-    ls: "FlashServer", document: Document, inp: CompletionInput, n_wanted: int
+    ls: "FlashServer", document: Document, place: Place, inp: CompletionInput, n_wanted: int
 ) -> list[Completion]:
     settings = ls.settings
     options = CompletionOptions(
@@ -149,6 +153,8 @@ async def _complete(
             await engine.ready()
     except TimeoutError:
         return [Completion(text="", skipped_reason="still-loading")]
+    block = ls.repository.block(situation_at(ls, document, place))
+    inp = dataclasses.replace(inp, repository=block)
     completions = await complete_variously(engine, inp, options, n_wanted)
     if completions[0].result is not None:
         ls.latest = Latest(inp, completions[0])

@@ -1,10 +1,13 @@
 """How a document cut at the cursor is laid out for a model: one function per prompt form."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+
+import msgspec
 
 from engine.errors import RequestError
 from engine.request import PromptPart
+from lsp_server.prompt.repository import block_parts, head_parts
 from lsp_server.prompt.situation import CompletionInput
 
 # The window moves by this part of its length at a time, so that what was computed for its
@@ -39,9 +42,14 @@ class Form:
 
 
 def build_prompt(
-    inp: CompletionInput, form: str, max_prefix_chars: int, max_suffix_chars: int
+    inp: CompletionInput,
+    form: str,
+    max_prefix_chars: int,
+    max_suffix_chars: int,
+    special_tokens: Collection[str] = (),
 ) -> Prompt:
-    """Lay out the text around the cursor, cut at line boundaries to the given lengths.
+    """Lay out the text around the cursor, cut at line boundaries to the given lengths, and the
+    repository before it, in the format that a model with these special tokens knows.
 
     Raises RequestError for a form that is not in FORMS.
     """
@@ -49,7 +57,14 @@ def build_prompt(
         raise RequestError(f"unknown prompt form '{form}'; known: {', '.join(FORMS)}")
     prefix = _last_lines(inp.prefix, max_prefix_chars)
     suffix = _first_lines(inp.suffix, max_suffix_chars)
-    return Prompt(FORMS[form].layout(prefix, suffix), _STOP)
+    parts = FORMS[form].layout(prefix, suffix)
+    if inp.repository is not None:
+        block = inp.repository
+        if len(prefix) == len(inp.prefix):  # the window holds what the head would repeat
+            block = msgspec.structs.replace(block, head="")
+        before = block_parts(block, special_tokens), head_parts(block, inp.path, special_tokens)
+        parts = (*before[0], *before[1], *parts)
+    return Prompt(parts, _STOP)
 
 
 def _last_lines(text: str, max_chars: int) -> str:

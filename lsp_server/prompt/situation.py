@@ -6,6 +6,7 @@ from functools import cached_property
 
 from lsp_server.prompt.languages import Language, language_of
 from lsp_server.prompt.lexing import OPENER_OF, Lexer, missing_closers
+from lsp_server.prompt.repository import RepositoryBlock
 
 # How far from the cursor brackets are counted. Before it that is generous, since strings are told
 # from code only where reading began in code.
@@ -17,13 +18,15 @@ _TAB_COLUMNS = 4
 
 @dataclass(frozen=True)
 class CompletionInput:
-    """A document cut at the cursor. `multiline` False asks for the rest of the line only."""
+    """A document cut at the cursor. `multiline` False asks for the rest of the line only;
+    `repository` is what the model is shown besides."""
 
     prefix: str
     suffix: str
     language_id: str = ""
     path: str = ""
     multiline: bool = True
+    repository: RepositoryBlock | None = None
 
     @cached_property
     def situation(self) -> "Situation":

@@ -14,11 +14,13 @@ from typing import TypeVar
 
 import msgspec
 import platformdirs
+from pathspec import GitIgnoreSpec
 
 from lsp_server.workspace import ranking
 from lsp_server.workspace.builder import Builder
 from lsp_server.workspace.records import (
     Candidate,
+    Chunk,
     CursorQuery,
     IndexedFile,
     IndexStatus,
@@ -123,6 +125,11 @@ class WorkspaceIndex:
         """Chunks of other files that may help at a cursor, best first. From any thread, in
         milliseconds; while the index is being built, of what is in it. Never raises."""
         return self._asked(lambda shelves: ranking.rank(shelves, query, max_chunks))
+
+    def chunks_like(self, spec: GitIgnoreSpec, max_chunks: int) -> list[Chunk]:
+        """The chunks of the files whose paths match, by path and line. From any thread."""
+        wanted = [file.path for file in self.files() if spec.match_file(file.path)]
+        return self._asked(lambda shelves: ranking.chunks_of_files(shelves, wanted, max_chunks))
 
     def signatures(self, names: Iterable[str], exclude_uri: str | None = None) -> list[Signature]:
         """Where names are defined outside of one document. From any thread; never raises."""

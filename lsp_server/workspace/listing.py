@@ -40,11 +40,12 @@ class Listing:
         """Relative paths in order, without ignored files; links are among them."""
         if self._uses_git:
             try:
-                if found := self._by_git("", _MOST_NESTED):
-                    return sorted(set(found))
+                if found := sorted(set(self._by_git("", _MOST_NESTED))):
+                    return found
             except GitError as error:
                 self._warn(f"{self._root} is indexed without git: {error}")
-                self._uses_git = False
+            # A folder that an outer checkout ignores was opened all the same: it is walked.
+            self._uses_git = False
         return sorted(self._by_walking())
 
     def is_excluded(self, path: str) -> bool:

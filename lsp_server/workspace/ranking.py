@@ -19,7 +19,7 @@ from lsp_server.workspace.imports import Import, imports_of
 from lsp_server.workspace.ingest import text_of
 from lsp_server.workspace.records import Candidate, Chunk, CursorQuery, Signature
 from lsp_server.workspace.roots import Place, Root, locate
-from lsp_server.workspace.store import CHUNK_BITS, Store
+from lsp_server.workspace.store import CHUNK_BITS, Row, Store
 from lsp_server.workspace.symbols import symbols_of
 
 # How far around the cursor identifiers are read, and how fast they lose weight with distance.
@@ -378,25 +378,52 @@ def _candidates(
         if len(found) >= max_chunks:
             break
         root, store = shelves[n]
-        rows = store.read(
-            "select f.path, f.language, c.first_line, c.n_lines, c.hash, c.text"
-            " from chunks c join files f on f.id = ? where c.id = ?",
-            (chunk_id >> CHUNK_BITS, chunk_id),
-        )
-        for path, language, first_line, n_lines, digest, deflated in rows:
-            if digest not in seen:
-                seen.add(digest)
-                chunk = Chunk(
-                    path=root.prefix + path,
-                    uri=root.uri_of(path),
-                    first_line=first_line,
-                    n_lines=n_lines,
-                    text=text_of(deflated),
-                    content_hash=digest,
-                    language=language,
-                )
+        rows = store.read(f"{_CHUNKS} where c.id = ?", (CHUNK_BITS, chunk_id))
+        for chunk in (_chunk(root, row) for row in rows):
+            if chunk.content_hash not in seen:
+                seen.add(chunk.content_hash)
                 found.append(Candidate(chunk, score, _reasons(hit)))
     return found
+
+
+def chunks_of_files(
+    shelves: Sequence[tuple[Root, Store]], paths: Iterable[str], max_chunks: int
+) -> list[Chunk]:
+    """The chunks of files named by their paths, in that order and by line. Raises sqlite3.Error."""
+    found: list[Chunk] = []
+    for path in paths:
+        for root, store in shelves:
+            if len(found) >= max_chunks or not path.startswith(root.prefix):
+                continue
+            rows = store.read(
+                f"{_CHUNKS} where f.path = ? and c.id between f.id << ? and"
+                " ((f.id + 1) << ?) - 1 order by c.first_line limit ?",
+                (
+                    *(CHUNK_BITS, path.removeprefix(root.prefix)),
+                    *(CHUNK_BITS, CHUNK_BITS, max_chunks - len(found)),
+                ),
+            )
+            found += [_chunk(root, row) for row in rows]
+    return found
+
+
+_CHUNKS = (
+    "select f.path, f.language, c.first_line, c.n_lines, c.hash, c.text"
+    " from chunks c join files f on f.id = c.id >> ?"
+)
+
+
+def _chunk(root: Root, row: Row) -> Chunk:
+    path, language, first_line, n_lines, digest, deflated = row
+    return Chunk(
+        path=root.prefix + path,
+        uri=root.uri_of(path),
+        first_line=first_line,
+        n_lines=n_lines,
+        text=text_of(deflated),
+        content_hash=digest,
+        language=language,
+    )
 
 
 def _reasons(hit: _Hit) -> tuple[str, ...]:

@@ -76,7 +76,7 @@ def test_every_setting_is_described_with_its_default() -> None:
 def test_settings_that_name_files_belong_to_the_machine() -> None:
     properties = json_schema()["properties"]
     machine = {name for name, described in properties.items() if described.get("scope")}
-    assert machine == {"model", "modelsDir", "drafter"}
+    assert machine == {"model", "modelsDir", "drafter", "pflashScorer"}
 
 
 def test_the_defaults_pass_their_own_checks() -> None:

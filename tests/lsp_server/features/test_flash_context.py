@@ -1,70 +1,64 @@
-from collections.abc import Callable
-from functools import partial
-from typing import Any, cast
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from lsp_server.context_report import ContextReport
-from lsp_server.convert import to_rpc_error, to_wire
-from lsp_server.documents import DocumentStore
-from lsp_server.features import flash_context
-from lsp_server.jsonrpc import Peer
-from lsp_server.protocol import FLASH_CONTEXT, PARAMS, ContextParams, Position
-from lsp_server.server import FlashServer
-from tests.lsp_server.context_reports import EXAMPLE
-from tests.lsp_server.memory_editor import URI, Editor, ReplyError
-
-
-class Explainer:
-    """Answers with the example for a document that is open."""
-
-    def __init__(self) -> None:
-        self.documents = DocumentStore()
-
-    async def explain(self, uri: str, position: Position, /) -> ContextReport:
-        self.documents[uri].place(position)
-        return EXAMPLE
-
-
-class Server:
-    """The feature alone behind a real conversation."""
-
-    def __init__(self) -> None:
-        self.handlers: dict[str, Callable[[Any], Any]] = {"initialize": lambda params: {}}
-        param_types = {**PARAMS, FLASH_CONTEXT: ContextParams}
-        self.peer = Peer(self.handlers.get, param_types, to_wire, to_rpc_error)
-        self.context = Explainer()
-
-    def on(self, method: str, handler: Callable[[Any, Any], Any]) -> None:
-        self.handlers[method] = partial(handler, self)
+from lsp_server.protocol import FLASH_CONTEXT
+from tests.lsp_server.memory_editor import ReplyError, Session
+from tests.lsp_server.workspace.indexing import write_files
 
 
 @pytest.fixture
-async def editor() -> Editor:
-    server = Server()
-    flash_context.register(server)
-    server.context.documents.open(URI, "python", 1, "a = 1\n")
-    editor = Editor(cast(FlashServer, server))
-    await editor.initialize()
-    return editor
+async def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Session]:
+    monkeypatch.setattr("platformdirs.user_cache_dir", lambda name: str(tmp_path / "cache"))
+    write_files(tmp_path / "app", {"store.py": "class Store:\n    size = 1\n", "main.py": ""})
+    session = Session()
+    await session.begin()
+    folder = {"uri": (tmp_path / "app").as_uri(), "name": "app"}
+    change = {"event": {"added": [folder], "removed": []}}
+    session.editor.notify("workspace/didChangeWorkspaceFolders", change)
+    text = "from store import Store\n\ns = Store()\n"
+    session.editor.open(text, uri=(tmp_path / "app" / "main.py").as_uri())
+    owner = session.server.index_owner
+    await session.editor.until(lambda: owner.index is not None and len(owner.index.files()) == 2)
+    yield session
+    await session.server.index_owner.close()
 
 
-def params(line: int = 0, uri: str = URI) -> dict[str, Any]:
-    return {"textDocument": {"uri": uri}, "position": {"line": line, "character": 0}}
+def params(folder: Path, line: int = 2, name: str = "main.py") -> dict[str, Any]:
+    uri = (folder / "app" / name).as_uri()
+    return {"textDocument": {"uri": uri}, "position": {"line": line, "character": 4}}
 
 
-async def test_the_report_is_answered(editor: Editor) -> None:
-    answer = await editor.request(FLASH_CONTEXT, params())
-    assert answer["keptTokens"] == 20
-    assert [span["isKept"] for span in answer["spans"]] == [True, False, True, False]
-    assert msgspec.convert(answer, ContextReport) == EXAMPLE
+async def test_the_report_says_what_the_model_would_see(session: Session, tmp_path: Path) -> None:
+    answer = await session.editor.request(FLASH_CONTEXT, params(tmp_path))
+    report = msgspec.convert(answer, ContextReport)
+    assert [span.path for span in report.spans] == ["store.py"]
+    assert report.spans[0].text == "class Store:\n    size = 1\n"
+    assert report.mode == "auto"
 
 
-@pytest.mark.parametrize(
-    "wrong", [params(uri="file:///unknown.py"), params(line=-1), {"position": {}}]
-)
-async def test_a_place_that_is_none_is_refused(editor: Editor, wrong: dict[str, Any]) -> None:
+async def test_the_next_completion_is_shown_the_repository(session: Session, tmp_path: Path):
+    where = {**params(tmp_path), "context": {"triggerKind": 1}}
+    where["position"] = {"line": 3, "character": 0}
+    method = "textDocument/inlineCompletion"
+    await session.editor.request(method, where)
+    await session.server.repository.idle()
+    session.server.suggestions.clear()
+    await session.editor.request(method, where)
+    prompts = ["".join(part.text for part in r.prompt) for r in session.engine.requests]
+    assert "class Store" not in prompts[0]
+    assert "class Store" in prompts[-1]
+    assert prompts[-1].endswith(prompts[0])
+
+
+@pytest.mark.parametrize("wrong", [{"name": "unknown.py"}, {"line": -1}, {"line": 99}])
+async def test_a_place_that_is_none_is_refused(
+    session: Session, tmp_path: Path, wrong: dict[str, Any]
+) -> None:
     with pytest.raises(ReplyError) as refused:
-        await editor.request(FLASH_CONTEXT, wrong)
+        await session.editor.request(FLASH_CONTEXT, params(tmp_path, **wrong))
     assert refused.value.code == -32602

@@ -90,6 +90,17 @@ def test_checkouts_within_a_checkout_are_listed(tmp_path: Path) -> None:
     assert listing(tmp_path)[0].files() == ["a.py", "inner/.gitignore", "inner/b.py"]
 
 
+def test_a_folder_that_an_outer_checkout_ignores_is_listed_when_it_is_opened(
+    tmp_path: Path,
+) -> None:
+    git(tmp_path, "init", "-q")
+    write_files(tmp_path, {".gitignore": "/vendor/\n", "vendor/lib/a.py": "", "vendor/b.log": ""})
+    found, warnings = listing(tmp_path / "vendor")
+    assert found.files() == ["b.log", "lib/a.py"]
+    assert found.ignored(["lib/a.py"]) == set()
+    assert warnings == []
+
+
 def test_deleted_but_tracked_files_are_named_and_harmless(tmp_path: Path) -> None:
     write_files(tmp_path, {"a.py": "", "b.py": ""})
     git(tmp_path, "init", "-q")
