@@ -40,7 +40,7 @@ from lsp_server.prompt.repository import RepositoryBlock, ShownFile
 from lsp_server.workspace import CursorQuery, IndexOptions, WorkspaceIndex
 
 LEAST_FILES, MOST_FILES = 5, 80
-MOST_PER_PACKAGE = 8
+MOST_PER_PACKAGE = 14
 BEFORE_CHARS, AFTER_CHARS = 1500, 300
 LINE_TOKENS = 48
 KEEPS = (0.1, 0.2, 0.3, 0.5)
@@ -86,7 +86,8 @@ def packages() -> list[Path]:
     found: list[Path] = []
     for root in roots:
         for folder in sorted(path for path in root.iterdir() if path.is_dir()):
-            if LEAST_FILES <= len(list(folder.glob("*.py"))) <= MOST_FILES:
+            n_files = len(list(folder.glob("*.py")))
+            if folder.name != "site-packages" and LEAST_FILES <= n_files <= MOST_FILES:
                 found.append(folder)
     return found
 
