@@ -28,6 +28,11 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     `speculation` drafts several tokens and verifies them in one step. `tree_budget` fixes how many
     drafts each step has; None lets measured costs decide. `drafter` is a drafter's file; None takes
     the one known for the model, if there is one.
+
+    `scorer` is the model that judges which lines of a repository matter; None takes the first
+    layers of the model itself. Its keys are kept within `scorer_memory_bytes`, and between starts
+    within `scorer_disk_bytes`. States of prompts that ask for it (`GenerateRequest.keep`) are kept
+    on disk within `prefix_disk_bytes`.
     """
 
     model: str
@@ -43,6 +48,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     scorer: str | None = None
     scorer_memory_bytes: int = 128 * 2**20
     scorer_disk_bytes: int = 0
+    prefix_disk_bytes: int = 0
 
 
 class SamplingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

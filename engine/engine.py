@@ -10,6 +10,7 @@ from time import monotonic
 from typing import Literal
 
 import numpy as np
+import platformdirs
 from numpy.typing import NDArray
 
 from engine import catalogue
@@ -18,6 +19,7 @@ from engine.cancel import CancelToken
 from engine.config import EngineConfig
 from engine.decode import Decoded, DecodeLimits, HealingConstraint, OnText, decode
 from engine.errors import ContextOverflowError, RequestError
+from engine.fingerprint import fingerprint
 from engine.gguf.reader import GgufFile
 from engine.healing import heal
 from engine.kv_blocks import BlockPool
@@ -27,6 +29,7 @@ from engine.pflash.loading import load_pflash
 from engine.pflash.pflash import PFlash
 from engine.pflash.scorer import Scorer
 from engine.prefix_cache import PrefixCache
+from engine.prefix_store import PrefixStore
 from engine.request import (
     EngineStats,
     FinishReason,
@@ -52,6 +55,9 @@ from engine.speculation.lookup import Lookup
 from engine.speculation.speculator import LOOKUP_MODES, Speculation, Speculator
 from engine.tokenizer import Tokenizer
 
+# Counted up when a kernel change gives a state other numbers, so that old ones are not resumed.
+_STATE_FORMAT = 1
+
 OnProgress = Callable[[LoadProgress], None]
 
 
@@ -75,6 +81,7 @@ class _Generation:
     limits: DecodeLimits
     speculator: Speculator
     on_text: OnText | None
+    is_kept: bool
 
 
 class Engine:
@@ -97,6 +104,7 @@ class Engine:
         self._pool = BlockPool(loaded.n_blocks)
         self._cache = PrefixCache(self._pool, config.prefix_cache_bytes, loaded.block_bytes)
         self._pool.evict = self._cache.evict_one
+        self._store = _prefix_store(info, config)
         self._stats = EngineStats()
         machine = f"{cpu_name()} {info.backend} {info.n_threads} {config.is_exact}"
         self._cost_file = CostFile(Path(info.path), machine)
@@ -205,7 +213,7 @@ class Engine:
         mode = self._speculation.mode_of(request.speculation)
         lookup = self._lookup(request, prompt, limits.max_tokens) if mode in LOOKUP_MODES else None
         speculator = self._speculation.begin(mode, lookup)
-        generation = _Generation(prompt, sampler, limits, speculator, on_text)
+        generation = _Generation(prompt, sampler, limits, speculator, on_text, request.keep)
         forget = cancel.on_cancel(lambda: self._set_cancelled(True))
         session = self.session()
         try:
@@ -248,6 +256,8 @@ class Engine:
         prefill_started = monotonic()
         first = self._prefill(session, prompt.ids[n_cached:])
         timings.prefill = _ms_since(prefill_started)
+        if first is not None and generation.is_kept:
+            self._store.save(session.tokens, session.block_views)
         decode_started = monotonic()
         decoded = Decoded(FinishReason.CANCELLED)
         if first is not None:
@@ -308,6 +318,13 @@ class Engine:
         n_common = min(match.n_common, len(ids) - 1)
         if match.entry is not None and n_common > 0:
             session.resume(ids[:n_common], match.entry.table)
+        n_stored = self._store.longest(ids, len(ids) - 1)
+        if n_stored > n_common and session.fill(
+            ids[:n_stored], lambda blocks: self._store.load(ids[:n_stored], blocks)
+        ):
+            n_common = n_stored
+        elif n_stored > n_common and match.entry is not None and n_common > 0:
+            session.resume(ids[:n_common], match.entry.table)
         return n_common
 
     def _prefill(self, session: Session, ids: list[int]) -> Verified | None:
@@ -332,6 +349,13 @@ class Engine:
         stats.draft_ms += speculation.draft_ms
         stats.verify_ms += speculation.verify_ms
         stats.plain_ms += speculation.plain_ms
+
+
+def _prefix_store(info: ModelInfo, config: EngineConfig) -> PrefixStore:
+    """Whatever the numbers of a state depend on names its folder."""
+    more = f"{info.backend} {config.kv_type} {config.is_exact} {info.drafter} {_STATE_FORMAT}"
+    folder = Path(platformdirs.user_cache_dir("flash-lsp")) / "prefixes"
+    return PrefixStore(folder, fingerprint(Path(info.path), more), config.prefix_disk_bytes)
 
 
 def _describe(

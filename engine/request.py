@@ -44,6 +44,7 @@ class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
     `references` are texts that the output is likely to repeat, such as the one it replaces, which
     comes first. They are drafted from and never shown to the model: they change the speed, not the
     text. `speculation` None is as the engine was configured; an engine with none stays so.
+    With `keep`, the prompt's state is kept on disk as well, if the engine was given room there.
     """
 
     prompt: tuple[PromptPart, ...]
@@ -55,6 +56,7 @@ class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
     deadline_ms: float | None = None
     references: tuple[str, ...] = ()
     speculation: SpeculationMode | None = None
+    keep: bool = False
 
 
 class Timings(msgspec.Struct, kw_only=True):

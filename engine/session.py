@@ -4,7 +4,7 @@ Invariant: the KV blocks describe exactly `tokens`. A verified tree lies beyond 
 forgotten unless a path through it is accepted.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -130,6 +130,23 @@ class Session:
         self._table = table.fork()
         self.tokens = list(tokens)
         self._rewind()
+
+    def block_views(self) -> list[NDArray[np.uint8]]:
+        """The bytes of the blocks that hold the tokens, in order."""
+        self._rewind()
+        return [self._kv.block_view(int(block)) for block in self._table.ids]
+
+    def fill(
+        self, tokens: Sequence[int], load: Callable[[Sequence[NDArray[np.uint8]]], bool]
+    ) -> bool:
+        """Becomes the sequence `tokens` whose blocks `load` writes; empty if it returns False."""
+        self.release()
+        self._copy(self._table.grow_to(len(tokens)))
+        self.tokens = list(tokens)
+        if load(self.block_views()):
+            return True
+        self.release()
+        return False
 
     def release(self) -> None:
         """Gives all blocks back; the session is empty afterwards."""

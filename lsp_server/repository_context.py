@@ -186,7 +186,9 @@ class RepositoryContext:
         parts = block_parts(block, (await engine.ready()).special_tokens)
         document = f"context {situation.query.uri}"
         await engine.generate(
-            GenerateRequest(prompt=parts, max_tokens=1, priority=BACKGROUND, document=document)
+            GenerateRequest(
+                prompt=parts, max_tokens=1, priority=BACKGROUND, document=document, keep=True
+            )
         )
 
 

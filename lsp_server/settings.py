@@ -196,7 +196,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
             tree_budget=self.tree_budget,
             drafter=self.drafter,
             scorer=self.pflash_scorer,
-            scorer_disk_bytes=self.pflash_disk_mebibytes * 2**20,
+            scorer_disk_bytes=self.pflash_disk_mebibytes * 2**19,
+            prefix_disk_bytes=self.pflash_disk_mebibytes * 2**19,
         )
 
     @property

@@ -100,6 +100,10 @@ class KvCache:
     def copy_block(self, source: int, target: int) -> None:
         self.native.copy_block(source, target)
 
+    def block_view(self, block: int) -> NDArray[np.uint8]:
+        """All of a block's bytes, in place."""
+        return self.native.block_view(block)
+
     def move_position(self, source: int, target: int) -> None:
         """Moves one position; positions are block * KV_BLOCK_TOKENS + offset."""
         self.native.move_position(source, target)

@@ -6,8 +6,9 @@ from pathlib import Path
 import platformdirs
 
 from engine import catalogue, weights
-from engine.backends.cpu import CpuModel, native_type
+from engine.backends.cpu import CpuModel, isa_name, native_type
 from engine.config import EngineConfig
+from engine.fingerprint import fingerprint
 from engine.gguf.reader import GgufFile
 from engine.loading import build_program
 from engine.models.blocks import Hyperparameters
@@ -21,13 +22,16 @@ def load_pflash(
     config: EngineConfig, file: GgufFile, tokenizer: Tokenizer, model: CpuModel
 ) -> PFlash:
     """Raises what loading a model raises, if another one is to score."""
+    directory = None if config.models_dir is None else Path(config.models_dir)
     if config.scorer is None:
         scorer = _make_scorer(file, tokenizer, model, config)
     else:
-        directory = None if config.models_dir is None else Path(config.models_dir)
         with GgufFile(catalogue.find(config.scorer, directory)) as other:
             scorer = _make_scorer(other, _same_or_own(other, tokenizer), model, config)
-    store = KeyStore(config.scorer_memory_bytes, _cache_dir(scorer), config.scorer_disk_bytes)
+    path = file.path if config.scorer is None else catalogue.find(config.scorer, directory)
+    folder = Path(platformdirs.user_cache_dir("flash-lsp")) / "scorer"
+    name = fingerprint(path, f"{scorer.name} {isa_name()}")
+    store = KeyStore(config.scorer_memory_bytes, folder / name, config.scorer_disk_bytes)
     return PFlash(scorer, tokenizer, store)
 
 
@@ -50,7 +54,3 @@ def _same_or_own(other: GgufFile, tokenizer: Tokenizer) -> Tokenizer:
 
 def _pieces(tokenizer: Tokenizer) -> Sequence[bytes]:
     return [tokenizer.token_bytes(token) for token in range(tokenizer.n_vocab)]
-
-
-def _cache_dir(scorer: Scorer) -> Path:
-    return Path(platformdirs.user_cache_dir("flash-lsp")) / "scorer" / scorer.name

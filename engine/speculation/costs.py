@@ -1,7 +1,6 @@
 """How long a step takes by its number of rows: measured once per machine and model, kept on disk,
 corrected by every real step."""
 
-import hashlib
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from math import inf
@@ -12,6 +11,8 @@ import msgspec
 import numpy as np
 import platformdirs
 
+from engine.fingerprint import fingerprint
+
 MOST_ROWS = 64
 ANCHOR_ROWS = (1, 2, 4, 8, 16, 32, 64)  # between them, costs are interpolated
 _MEASURING_ORDER = (1, 8, 32, 4, 16, 64, 2)
@@ -19,7 +20,6 @@ _MEASURING_S = 0.45  # as much as a first start may be delayed
 _LEAST_RUNS, _MOST_RUNS = 3, 5
 _LEAST_KEPT_BYTES = 32 * 2**20  # of a model
 _CORRECTED_FROM_STEPS = 500
-_HASHED_BYTES = 2**16
 # How far a real step moves its own cost, down or up: other work on the machine makes a step slower
 # than it need be, nothing makes it faster. And the part of that by which it moves all others: a
 # machine that is busy or warm is slower at everything. It must be a part of the same share, or
@@ -138,7 +138,7 @@ class CostFile:
         """`machine` says all that the costs depend on beside the model's file."""
         folder = folder or Path(platformdirs.user_cache_dir("flash-lsp")) / "step_costs"
         self._is_kept = model.stat().st_size >= _LEAST_KEPT_BYTES
-        self._path = folder / f"{_fingerprint(model, machine)}.json"
+        self._path = folder / f"{fingerprint(model, machine)}.json"
 
     def load(self) -> StepCosts | None:
         """None where nothing usable is kept."""
@@ -178,14 +178,3 @@ def keep_corrected(costs: StepCosts, file: CostFile) -> None:
     """Replaces what was measured once by what many real steps made of it."""
     if not costs.is_guess and costs.n_observed >= _CORRECTED_FROM_STEPS:
         file.store(costs)
-
-
-def _fingerprint(model: Path, machine: str) -> str:
-    """Of a model's size, its ends and the machine: reading all of a model would take seconds."""
-    n_bytes = model.stat().st_size
-    digest = hashlib.sha256(f"{n_bytes} {machine}".encode())
-    with model.open("rb") as file:
-        digest.update(file.read(_HASHED_BYTES))
-        file.seek(max(n_bytes - _HASHED_BYTES, 0))
-        digest.update(file.read(_HASHED_BYTES))
-    return digest.hexdigest()[:32]

@@ -121,6 +121,15 @@ NB_MODULE(_native, m) {
             "layers"_a, "is_q8_0"_a, "n_blocks"_a)
         .def_prop_ro("block_bytes", &KvCache::block_bytes)
         .def("copy_block", &KvCache::copy_block, "source"_a, "target"_a)
+        .def(
+            "block_view",
+            [](nb::handle self, int64_t block) {
+                const KvCache& kv = nb::cast<const KvCache&>(self);
+                const size_t shape[1] = {size_t(kv.block_bytes())};
+                return nb::ndarray<nb::numpy, uint8_t, nb::ndim<1>>(kv.bytes(block), 1, shape,
+                                                                    self);
+            },
+            "block"_a)
         .def("move_position", &KvCache::move_position, "source"_a, "target"_a);
 
     nb::class_<Plan>(m, "Plan")

@@ -103,6 +103,11 @@ void KvCache::copy_block(int64_t from, int64_t to) {
     std::memmove(k(0, to, 0), k(0, from, 0), size_t(block_bytes()));
 }
 
+uint8_t* KvCache::bytes(int64_t block) const {
+    check_block(block);
+    return k(0, block, 0);
+}
+
 void KvCache::move_position(int64_t from, int64_t to) {
     check_block(from / kKvBlock);
     check_block(to / kKvBlock);

@@ -43,6 +43,9 @@ public:
 
     void copy_block(int64_t from, int64_t to);
 
+    // All of a block's bytes, block_bytes() of them.
+    uint8_t* bytes(int64_t block) const;
+
     // Moves one position's keys and values, all layers. Positions are block * 32 + offset.
     void move_position(int64_t from, int64_t to);
 
