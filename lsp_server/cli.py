@@ -24,6 +24,7 @@ from lsp_server import (
     cli_train_drafter,
 )
 from lsp_server.place_context import explain_place
+from lsp_server.version import own_version
 
 _COMMANDS = (
     cli_serve,
@@ -60,6 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
         description="A language server that carries its own LLM engine.",
         epilog="Start with: flash-lsp demo",
     )
+    parser.add_argument("--version", action="version", version=f"flash-lsp {own_version()}")
     parser.set_defaults(run=partial(_show_help, parser))
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for command in _COMMANDS:
