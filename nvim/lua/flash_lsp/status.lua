@@ -63,7 +63,8 @@ end
 function M.line()
   local status = M.present
   if status.state == 'ready' then
-    return status.model and status.model.name or 'ready'
+    local name = status.model and status.model.name or 'ready'
+    return name:match('([^/\\]+)%.gguf$') or name
   elseif status.fraction then
     return ('%s %d%%'):format(status.state, math.floor(100 * status.fraction))
   elseif status.state == 'disabled' then

@@ -1,5 +1,7 @@
 --- A floating window with text to read; `q` and <Esc> close it.
 
+local text = require('flash_lsp.text')
+
 local api = vim.api
 
 ---@class flash_lsp.Window
@@ -13,7 +15,7 @@ local LEAST_WIDTH = 50
 
 ---@class flash_lsp.WindowOptions
 ---@field title string
----@field lines string[]
+---@field lines string[] may hold line feeds
 ---@field filetype? string
 ---@field on_close? fun()
 
@@ -78,6 +80,7 @@ function Window:set(lines, filetype, title)
   if not self:is_open() then
     return
   end
+  lines = text.lines(table.concat(lines, '\n'))
   vim.bo[self.buf].modifiable = true
   api.nvim_buf_set_lines(self.buf, 0, -1, false, lines)
   vim.bo[self.buf].modifiable = false

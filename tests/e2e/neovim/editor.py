@@ -20,6 +20,11 @@ PLUGIN = ROOT / "nvim"
 TIMEOUT_S = 20.0
 COLUMNS, LINES = 100, 30
 
+# A long message must not wait for a person to read it.
+_INIT = f"""
+vim.opt.rtp:prepend([[{PLUGIN}]])
+vim.o.messagesopt = 'wait:0,history:500'
+"""
 _REQUEST, _RESPONSE, _NOTIFICATION = 0, 1, 2
 
 
@@ -56,7 +61,7 @@ class Neovim:
         self, binary: Path, folder: Path, init: str, environment: Mapping[str, str] | None = None
     ) -> None:
         init_file = folder / "init.lua"
-        init_file.write_text(f"vim.opt.rtp:prepend([[{PLUGIN}]])\n{init}", encoding="utf-8")
+        init_file.write_text(f"{_INIT}\n{init}", encoding="utf-8")
         folders = {f"XDG_{kind}_HOME": str(folder) for kind in ("CONFIG", "DATA", "STATE", "CACHE")}
         self.process = subprocess.Popen(
             [binary, "--embed", "--headless", "-u", init_file, "-i", "NONE", "-n"],

@@ -1,0 +1,113 @@
+"""A storm of typing in a real Neovim: does at most one request stay in flight, does Neovim answer?
+
+python -m tests.e2e.neovim.storm [--version 0.12] [--drawer builtin] [--seconds 30]
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tests.e2e.neovim.conftest import lua_value
+from tests.e2e.neovim.editor import Neovim, find_neovim
+from tests.tiny_gguf import write_tiny_gguf
+
+KEYS_PER_S = 30
+_LINE = "value = compute(item, other) + offset_of(value)"
+
+# Every change of what is in flight is seen, not only what is there now and then.
+_WATCH = """
+_G.storm = { n_requests = 0, most_in_flight = 0 }
+vim.api.nvim_create_autocmd('LspRequest', { callback = function(event)
+  local request = event.data.request
+  if request.method ~= 'textDocument/inlineCompletion' then return end
+  local storm, client = _G.storm, vim.lsp.get_client_by_id(event.data.client_id)
+  if request.type == 'pending' then storm.n_requests = storm.n_requests + 1 end
+  local in_flight = 0
+  for _, known in pairs(client.requests) do
+    local is_ours = known.method == request.method
+    if is_ours and known.type == 'pending' then in_flight = in_flight + 1 end
+  end
+  storm.most_in_flight = math.max(storm.most_in_flight, in_flight)
+end })
+"""
+
+
+@dataclass(frozen=True)
+class Storm:
+    """`keys_answered` counts the keys after which Neovim answered and waited for nothing."""
+
+    keys: int
+    keys_answered: int
+    keys_in_text: int
+    requests: int
+    most_in_flight: int
+    left_in_flight: int
+
+
+def run_storm(neovim: Neovim, folder: Path, seconds: float) -> Storm:
+    """Type `KEYS_PER_S` for so long, into a Neovim that has the plugin and a server."""
+    path = folder / "storm.py"
+    path.write_text("\n")
+    neovim.command(f"edit {path}")
+    neovim.wait("require('flash_lsp').state().state == 'ready'", "engine ready")
+    neovim.lua(_WATCH)
+    neovim.command("setlocal indentexpr= noautoindent")
+    neovim.type("i")
+    n_keys, n_answered, n_typed = int(KEYS_PER_S * seconds), 0, 0
+    began = time.monotonic()
+    for number in range(n_keys):
+        key = "<CR>" if number % len(_LINE) == len(_LINE) - 1 else _LINE[number % len(_LINE)]
+        n_typed += key != "<CR>"
+        neovim.type(key)
+        n_answered += not neovim.request("nvim_get_mode")["blocking"]
+        time.sleep(max(0.0, began + (number + 1) / KEYS_PER_S - time.monotonic()))
+    typed = "#table.concat(vim.api.nvim_buf_get_lines(0, 0, -1, true))"
+    neovim.wait(f"{typed} >= {n_typed}", "text")
+    n_in_text = neovim.lua(f"return {typed}")
+    neovim.type("<Esc>")
+    neovim.wait("next(vim.lsp.get_clients()[1].requests) == nil", "quiet after the storm")
+    watched = neovim.lua("return _G.storm")
+    return Storm(
+        keys=n_keys,
+        keys_answered=n_answered,
+        keys_in_text=n_in_text + n_keys - n_typed,
+        requests=watched["n_requests"],
+        most_in_flight=watched["most_in_flight"],
+        left_in_flight=neovim.lua("return vim.tbl_count(vim.lsp.get_clients()[1].requests)"),
+    )
+
+
+def storm_in(binary: Path, drawer: str, folder: Path, seconds: float) -> Storm:
+    """A storm against the real server and engine with a tiny model of random weights."""
+    model = write_tiny_gguf(folder / "tiny.gguf", "qwen2", "Q8_0", n_ctx=2048)
+    command = [sys.executable, "-m", "lsp_server", "serve", "--model", str(model)]
+    options = lua_value({"cmd": command, "ghost_text": drawer, "settings": {"threads": 1}})
+    neovim = Neovim(binary, folder, f"require('flash_lsp').setup({options})")
+    try:
+        return run_storm(neovim, folder, seconds)
+    finally:
+        neovim.end()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--version", default="0.11", choices=["0.11", "0.12"])
+    parser.add_argument("--drawer", default="plugin", choices=["plugin", "builtin"])
+    parser.add_argument("--seconds", type=float, default=30.0)
+    args = parser.parse_args()
+    binary = find_neovim(args.version)
+    if binary is None:
+        print(f"Neovim {args.version} is not here", file=sys.stderr)
+        return 1
+    with tempfile.TemporaryDirectory() as folder:
+        storm = storm_in(binary, args.drawer, Path(folder), args.seconds)
+    print(json.dumps(asdict(storm)))
+    return 0 if storm.most_in_flight <= 1 else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
