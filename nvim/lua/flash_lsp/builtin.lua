@@ -94,8 +94,8 @@ end
 ---@return vim.lsp.inline_completion.Item?
 local function cut(item, buf, piece)
   local state = states[buf]
-  local whole = item.insert_text
-  if type(whole) ~= 'string' or not item.range then
+  local sent = item.insert_text
+  if type(sent) ~= 'string' or not item.range then
     return item
   end
   local encoding = state.client.offset_encoding
@@ -106,7 +106,7 @@ local function cut(item, buf, piece)
   if row < first_row or (row == first_row and col < first_col) then
     return nil
   end
-  whole = text.with_line_feeds(whole)
+  local whole = text.with_line_feeds(sent)
   local lines = api.nvim_buf_get_text(buf, first_row, first_col, row, col, {})
   local typed = table.concat(lines, '\n')
   if not vim.startswith(whole, typed) then
@@ -126,7 +126,7 @@ local function cut(item, buf, piece)
     item.command = nil
     state.client:notify('textDocument/didPartiallyAcceptCompletion', {
       item = state.items[state.index],
-      acceptedLength = text.utf16_length(accepted),
+      acceptedLength = text.utf16_length(accepted, sent),
     })
   end
   return item

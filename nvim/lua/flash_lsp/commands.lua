@@ -78,13 +78,17 @@ local function show_stats()
       ('accepted: %d%s'):format(stats.nAccepted, share(stats.nAccepted, n_shown)),
       ('accepted in part: %d'):format(stats.nPartiallyAccepted),
     }
+    if stats.keptRate ~= vim.NIL then
+      local line = 'kept 30 s later: %d%% of the characters accepted'
+      lines[#lines + 1] = line:format(math.floor(100 * stats.keptRate + 0.5))
+    end
     local last = stats.recent[#stats.recent]
     if last then
       local line = 'last: %s after %.0f ms (prefill %.0f, decode %.0f), %d tokens'
       lines[#lines + 1] =
         line:format(last.outcome, last.totalMs, last.prefillMs or 0, last.decodeMs or 0, last.tokens or 0)
     end
-    described({ outcomes = stats.outcomes }, '', lines)
+    described({ outcomes = stats.outcomes, edits = stats.edits }, '', lines)
     if stats.engine ~= vim.NIL then
       described({ engine = stats.engine }, '', lines)
     end

@@ -314,10 +314,10 @@ function M.accept(buf, piece)
   if #accepted < #rest then
     insert(buf, accepted, 0)
     redraw(buf)
-    local n_before = #candidate.text - #rest
+    local so_far = candidate.text:sub(1, #candidate.text - #rest + #accepted)
     client:notify('textDocument/didPartiallyAcceptCompletion', {
       item = candidate.item,
-      acceptedLength = text.utf16_length(candidate.text:sub(1, n_before + #accepted)),
+      acceptedLength = text.utf16_length(so_far, candidate.item.insertText --[[@as string]]),
     })
     return
   end

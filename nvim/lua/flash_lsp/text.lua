@@ -21,11 +21,15 @@ function M.first(text, piece)
   return first ~= '' and first or text
 end
 
---- How many UTF-16 units a text has, as the protocol counts.
----@param text string
+--- How many UTF-16 units of an item's text a beginning of it is, which has line feeds only.
+---@param first string
+---@param whole string as the server sent it
 ---@return integer
-function M.utf16_length(text)
-  return vim.str_utfindex(text, 'utf-16')
+function M.utf16_length(first, whole)
+  if whole:find('\r\n', 1, true) then
+    first = first:gsub('\n', '\r\n')
+  end
+  return vim.str_utfindex(first, 'utf-16')
 end
 
 --- A text with line feeds only, which is how buffers hold lines.

@@ -61,10 +61,10 @@ class Session:
     folder: Path
     _numbers: "itertools.count[int]" = field(default_factory=itertools.count)
 
-    def open(self, text: str, suffix: str = ".py", after: str = "") -> None:
+    def open(self, text: str, suffix: str = ".py", after: str = "", newline: str = "\n") -> None:
         """Edit a new file with the cursor, in insert mode, at the end of `text`."""
         path = self.folder / f"file{next(self._numbers)}{suffix}"
-        path.write_text(text + (after or "\n"), encoding="utf-8")
+        path.write_text(text + (after or "\n"), encoding="utf-8", newline=newline)
         self.neovim.type("<Esc>")
         self.neovim.command(f"edit! {path}")
         self.neovim.wait(
@@ -104,7 +104,7 @@ class Session:
         self.neovim.wait(
             "vim.lsp.get_clients({ name = 'flash_lsp' })[1]"
             f":request_sync('flash/stats', nil, 5000).result.{name} == {before[name] + n}",
-            f"{name} counted",
+            f"{n} more of {name}",
         )
 
 

@@ -72,6 +72,20 @@ def test_lines_are_accepted_one_by_one(editor: Session) -> None:
         editor.counted("nPartiallyAccepted", before, 2)
 
 
+def test_accepted_lengths_count_the_line_ends_of_the_file(editor: Session) -> None:
+    editor.open(HEAD, newline="\r\n")
+    editor.ghost(REST)
+    before = editor.stats()
+    editor.neovim.type("<M-C-Right>")
+    editor.counted("nAcceptedChars", before, len("amount = 0"))
+    if editor.drawer == "plugin":  # the other one asks anew
+        editor.neovim.type("<M-C-Right>")
+        editor.counted("nAcceptedChars", before, len("amount = 0\r\n    for item in items:"))
+        editor.neovim.type("<Tab>")
+        editor.text(TOTAL)
+        editor.counted("nAcceptedChars", before, len(REST) + REST.count("\n"))
+
+
 def test_typing_along_keeps_the_suggestion(editor: Session) -> None:
     editor.open(HEAD)
     editor.ghost(REST)
