@@ -31,7 +31,7 @@ class WantingEngine(ScriptedEngine):
         self, request: GenerateRequest, on_text: Callable[[str], bool] | None = None
     ) -> GenerateResult:
         is_chat = any(part.text == "<|im_start|>" for part in request.prompt if part.is_special)
-        texts = [part.text for part in request.prompt if not part.is_special]
+        texts = [part.text.replace("\r\n", "\n") for part in request.prompt if not part.is_special]
         self.text = self._edit if is_chat else self._continuation(texts)
         return await super().generate(request, on_text)
 

@@ -78,7 +78,7 @@ local function show_stats()
       ('accepted: %d%s'):format(stats.nAccepted, share(stats.nAccepted, n_shown)),
       ('accepted in part: %d'):format(stats.nPartiallyAccepted),
     }
-    if stats.keptRate ~= vim.NIL then
+    if stats.keptRate and stats.keptRate ~= vim.NIL then
       local line = 'kept 30 s later: %d%% of the characters accepted'
       lines[#lines + 1] = line:format(math.floor(100 * stats.keptRate + 0.5))
     end

@@ -102,12 +102,11 @@ def test_the_log_says_where_neovims_own_is(editor: Session) -> None:
     assert ".log" in window(editor, "FlashLsp log", "Neovim's own log: ")
 
 
-def test_a_server_without_context_says_so(editor: Session) -> None:
+def test_the_context_says_why_there_is_none(editor: Session) -> None:
     editor.open(HEAD)
     editor.neovim.type("<Esc>")
-    editor.neovim.command("FlashLsp context")
-    said = "vim.api.nvim_exec2('messages', { output = true }).output:match('flash%-lsp: [^\\n]*')"
-    assert editor.neovim.wait(said, "message")
+    shown = window(editor, "FlashLsp context", "abstained:")
+    assert "mode: auto" in shown
 
 
 def test_commands_are_completed_and_unknown_ones_named(editor: Session) -> None:

@@ -74,7 +74,8 @@ def test_lines_are_accepted_one_by_one(editor: Session) -> None:
 
 def test_accepted_lengths_count_the_line_ends_of_the_file(editor: Session) -> None:
     editor.open(HEAD, newline="\r\n")
-    editor.ghost(REST)
+    # Neovim's own ghost text shows the carriage returns.
+    editor.ghost(REST if editor.drawer == "plugin" else None)
     before = editor.stats()
     editor.neovim.type("<M-C-Right>")
     editor.counted("nAcceptedChars", before, len("amount = 0"))
