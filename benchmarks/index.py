@@ -214,36 +214,42 @@ def row(
     unit: str,
     value: float | None = None,
     runs: int | None = None,
+    baseline: float | None = None,
 ) -> dict[str, Any]:
-    """A row as those of `flash-lsp bench --json`; nothing is compared with."""
+    """A row as those of `flash-lsp bench --json`; `baseline` is what there is without an index."""
+    value = median(values) if value is None else value
     return {
         "name": name,
         "model": None,
         "mode": mode,
-        "value": median(values) if value is None else value,
+        "value": value,
         "unit": unit,
-        "baseline": None,
-        "baseline_value": None,
-        "ratio": None,
+        "baseline": None if baseline is None else "no index",
+        "baseline_value": baseline,
+        "ratio": value / baseline if baseline else None,
         "min": min(values),
         "max": max(values),
         "runs": len(values) if runs is None else runs,
     }
 
 
-def run_alone(n_files: int, n_queries: int) -> list[dict[str, Any]]:
+def run_alone(n_files: int, n_queries: int) -> dict[str, Any]:
+    """The rows of one size, and how busy processes other than its own kept the machine."""
     arguments = ["--files", str(n_files), "--queries", str(n_queries), "--here"]
     command = [sys.executable, "-m", "benchmarks.index", *arguments]
-    done = subprocess.run(command, capture_output=True, check=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     return json.loads(done.stdout)
 
 
 def show(report: dict[str, Any]) -> None:
     console = Console(highlight=False)
     console.print(report["machine"]["cpu"])
-    table = Table("", "", "value", "min", "max", "runs")
+    table = Table("", "", "value", "no index", "min", "max", "runs")
     for r in report["rows"]:
-        cells = (f"{r[key]:.1f}" for key in ("value", "min", "max"))
+        cells = (
+            "" if r[key] is None else f"{r[key]:.1f}"
+            for key in ("value", "baseline_value", "min", "max")
+        )
         table.add_row(r["name"], r["mode"], *cells, f"{r['runs']} {r['unit']}")
     console.print(table)
     busy = report["machine"]["busy_share_of_others"]
@@ -264,12 +270,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
     if args.here:
-        print(json.dumps(asyncio.run(measure(args.files[0], args.queries))))
+        others = OtherUse([])
+        rows = asyncio.run(measure(args.files[0], args.queries))
+        print(json.dumps({"rows": rows, "busy": others.share()}))
         return 0
-    others = OtherUse([])
-    rows = [r for n_files in args.files for r in run_alone(n_files, args.queries)]
-    machine = {"cpu": cpu_name(), "busy_share_of_others": others.share()}
-    report = {"machine": machine, "rows": rows}
+    sizes = [run_alone(n_files, args.queries) for n_files in args.files]
+    busy = [size["busy"] for size in sizes if size["busy"] is not None]
+    machine = {"cpu": cpu_name(), "busy_share_of_others": max(busy, default=None)}
+    report = {"machine": machine, "rows": [r for size in sizes for r in size["rows"]]}
     if args.json:
         print(json.dumps(report))
     else:
