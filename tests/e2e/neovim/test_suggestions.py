@@ -45,15 +45,13 @@ def test_tab_accepts_all_of_it_as_one_undo_step(editor: Session) -> None:
 def test_words_are_accepted_one_by_one(editor: Session) -> None:
     editor.open(HEAD)
     before = editor.stats()
-    # Neovim's own drawer forgets the rest; asked again, the server offers the rest of the line.
-    rest = REST if editor.drawer == "plugin" else REST.partition("\n")[0]
     editor.ghost(REST)
     editor.neovim.type("<M-Right>")
     editor.text(HEAD + "amount")
-    editor.ghost(rest.removeprefix("amount"))
+    editor.ghost(REST.removeprefix("amount"))
     editor.neovim.type("<M-Right>")
     editor.text(HEAD + "amount =")
-    editor.ghost(rest.removeprefix("amount ="))
+    editor.ghost(REST.removeprefix("amount ="))
     editor.counted("nPartiallyAccepted", before, 2)
     assert editor.stats()["nAccepted"] == before["nAccepted"]
 
@@ -65,11 +63,10 @@ def test_lines_are_accepted_one_by_one(editor: Session) -> None:
     editor.neovim.type("<M-C-Right>")
     editor.text(HEAD + "amount = 0")
     editor.counted("nPartiallyAccepted", before, 1)
-    if editor.drawer == "plugin":
-        editor.ghost(REST.removeprefix("amount = 0"))
-        editor.neovim.type("<M-C-Right>")
-        editor.text(HEAD + "amount = 0\n    for item in items:")
-        editor.counted("nPartiallyAccepted", before, 2)
+    editor.ghost(REST.removeprefix("amount = 0"))
+    editor.neovim.type("<M-C-Right>")
+    editor.text(HEAD + "amount = 0\n    for item in items:")
+    editor.counted("nPartiallyAccepted", before, 2)
 
 
 def test_accepted_lengths_count_the_line_ends_of_the_file(editor: Session) -> None:
