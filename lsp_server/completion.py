@@ -50,19 +50,27 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def complete(
-    engine: AsyncEngine, inp: CompletionInput, options: CompletionOptions
+    engine: AsyncEngine,
+    inp: CompletionInput,
+    options: CompletionOptions,
+    on_text: Callable[[str], None] | None = None,
 ) -> Completion:
-    """Ask the engine for what belongs at the cursor. Raises EngineError."""
+    """Ask the engine for what belongs at the cursor; `on_text` hears of raw text as it is made.
+    Raises EngineError."""
     if (reason := skip_reason(inp)) is not None:
         return Completion(text="", skipped_reason=reason)
-    done = await _generate(engine, inp, options)
+    done = await _generate(engine, inp, options, on_text)
     assert done.result is not None
     text = postprocess(inp, done.text, done.result.finish_reason is FinishReason.STOP)
     return msgspec.structs.replace(done, text=text, skipped_reason=None if text else "no-use")
 
 
 async def complete_variously(
-    engine: AsyncEngine, inp: CompletionInput, options: CompletionOptions, n_most: int
+    engine: AsyncEngine,
+    inp: CompletionInput,
+    options: CompletionOptions,
+    n_most: int,
+    on_text: Callable[[str], None] | None = None,
 ) -> list[Completion]:
     """The completion that `complete` makes, then up to `n_most` - 1 others with a text of their
     own, sampled with fixed seeds. Raises EngineError.
@@ -70,7 +78,7 @@ async def complete_variously(
     The others are not begun after half the deadline.
     """
     began = time.monotonic()
-    found = [await complete(engine, inp, options)]
+    found = [await complete(engine, inp, options, on_text)]
     if found[0].result is None:
         return found
     temperature = max(options.sampling.temperature, _VARIED_TEMPERATURE)
@@ -88,14 +96,17 @@ async def complete_variously(
 
 
 async def _generate(
-    engine: AsyncEngine, inp: CompletionInput, options: CompletionOptions
+    engine: AsyncEngine,
+    inp: CompletionInput,
+    options: CompletionOptions,
+    on_text: Callable[[str], None] | None,
 ) -> Completion:
     """Generate raw text, from half of what surrounds the cursor while that is too much."""
     info = await engine.ready()
     while True:
         request = completion_request(info, inp, options)
         try:
-            result = await engine.generate(request, _until(StopRule(inp)))
+            result = await engine.generate(request, _until(StopRule(inp), on_text))
             return Completion(text=result.text, result=result, request=request, options=options)
         except ContextOverflowError:
             if options.max_prefix_chars <= _LEAST_PREFIX_CHARS:
@@ -129,8 +140,13 @@ def completion_request(
     )
 
 
-def _until(rule: StopRule) -> Callable[[str], bool]:
-    return lambda piece: not rule.feed(piece)
+def _until(rule: StopRule, on_text: Callable[[str], None] | None) -> Callable[[str], bool]:
+    def is_wanted(piece: str) -> bool:
+        if on_text is not None:
+            on_text(piece)
+        return not rule.feed(piece)
+
+    return is_wanted
 
 
 def prompt_form(info: ModelInfo) -> str:

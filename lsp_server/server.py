@@ -20,6 +20,7 @@ from engine.config import EngineConfig
 from lsp_server import features, transport
 from lsp_server.acceptance import Acceptance
 from lsp_server.activity import Activity
+from lsp_server.ahead import Ahead
 from lsp_server.capsule import Latest
 from lsp_server.completion import Completion
 from lsp_server.convert import (
@@ -38,6 +39,7 @@ from lsp_server.index_owner import IndexOwner
 from lsp_server.jobs import Jobs
 from lsp_server.jsonrpc import Handler, Peer, RpcError
 from lsp_server.next_edit import NextEdit
+from lsp_server.pace import Pace
 from lsp_server.progress import ProgressReport
 from lsp_server.protocol import (
     COPILOT_DID_CHANGE_STATUS,
@@ -77,6 +79,8 @@ class FlashServer(LanguageServer):
         self.acceptance = Acceptance(self.documents)
         self.suggestions = SuggestionCache()
         self.latest: Latest | None = None
+        self.ahead = Ahead()
+        self.pace = Pace()
         self.jobs: Jobs[list[Completion]] = Jobs()
         self.edits: Jobs[str] = Jobs()
         self.next_edits: Jobs[NextEdit | None] = Jobs()
@@ -161,6 +165,7 @@ class FlashServer(LanguageServer):
 
     async def apply_settings(self) -> None:
         """Have the engine and the index that the settings ask for."""
+        self.ahead.clear()
         self.repository.clear()
         await self.engine_owner.apply(self.settings.engine_config, self.settings.in_process)
         await self.apply_index_settings()
@@ -249,6 +254,7 @@ class FlashServer(LanguageServer):
 
     async def close(self) -> None:
         """Let go of the engine and the index."""
+        self.ahead.clear()
         self.repository.clear()
         await self.index_owner.close()
         await self.engine_owner.close()

@@ -162,6 +162,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
             "none if you type more slowly than that.",
         ),
     ] = 75
+    latency_budget_ms: Annotated[
+        int,
+        Meta(
+            ge=20,
+            le=60_000,
+            description="After this time an automatic completion is offered as far as it has whole "
+            "lines; the rest is there when you accept them.",
+        ),
+    ] = 250
+    prefetch: Annotated[
+        bool,
+        Meta(description="While you read a completion, prepare the one that follows it."),
+    ] = True
     candidates: Annotated[
         int,
         Meta(ge=1, le=5, description="Most texts to choose from when a completion is asked for."),

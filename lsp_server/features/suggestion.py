@@ -4,19 +4,25 @@ import asyncio
 import dataclasses
 import logging
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from engine.client import EngineState
 from engine.errors import EngineBusyError
-from engine.request import GenerateResult
+from engine.request import BACKGROUND, FinishReason, GenerateResult
 from lsp_server.capsule import Latest
-from lsp_server.completion import Completion, CompletionOptions, complete_variously
+from lsp_server.completion import (
+    Completion,
+    CompletionOptions,
+    complete,
+    complete_variously,
+)
 from lsp_server.documents import Document, Place, UnknownDocumentError, Window
 from lsp_server.features.situation import situation_at
 from lsp_server.jobs import SupersededError, TooManyJobsError
-from lsp_server.prompt import CompletionInput
+from lsp_server.prompt import CompletionInput, postprocess
 from lsp_server.protocol import DocumentId, Position
 
 if TYPE_CHECKING:
@@ -88,7 +94,7 @@ async def _attempt(ls: "FlashServer", query: Query) -> _Answer:
         return _Answer(served[: query.n_wanted], "offered-from-cache")
     completions = await ls.jobs.run(
         document.uri,
-        lambda: _complete(ls, document, place, inp, query.n_wanted),
+        lambda: _complete(ls, document, place, inp, query),
         _wait_s(ls, query),
     )
     first = completions[0]
@@ -136,17 +142,9 @@ def _input(ls: "FlashServer", document: Document, query: Query) -> CompletionInp
 
 
 async def _complete(
-    ls: "FlashServer", document: Document, place: Place, inp: CompletionInput, n_wanted: int
+    ls: "FlashServer", document: Document, place: Place, inp: CompletionInput, query: Query
 ) -> list[Completion]:
     settings = ls.settings
-    options = CompletionOptions(
-        max_tokens=settings.max_tokens,
-        sampling=settings.sampling,
-        max_prefix_chars=settings.prefix_chars,
-        max_suffix_chars=settings.suffix_chars,
-        deadline_ms=settings.deadline_ms,
-        document=document.uri,
-    )
     try:
         async with asyncio.timeout(settings.deadline_ms / 1e3):
             engine = await ls.engine_owner.engine()
@@ -155,10 +153,109 @@ async def _complete(
         return [Completion(text="", skipped_reason="still-loading")]
     block = ls.repository.block(situation_at(ls, document, place))
     inp = dataclasses.replace(inp, repository=block)
-    completions = await complete_variously(engine, inp, options, n_wanted)
-    if completions[0].result is not None:
-        ls.latest = Latest(inp, completions[0])
+    options = _options(ls, document, query)
+    ls.ahead.drop(document.uri)
+    text = _TextSoFar(inp)
+    generating = asyncio.ensure_future(
+        complete_variously(engine, inp, options, query.n_wanted, text.add)
+    )
+    try:
+        if query.is_automatic:
+            early = await text.early(generating, settings.latency_budget_ms / 1e3)
+            if early:
+                ls.ahead.follow(document.uri, _finish(ls, document.uri, inp, generating))
+                return [Completion(text=early)]
+        completions = await generating
+    except asyncio.CancelledError:
+        generating.cancel()
+        raise
+    _note(ls, inp, completions)
+    if query.is_automatic and completions[0].text:
+        ls.ahead.follow(document.uri, _foresee(ls, document.uri, inp, completions[0].text))
     return completions
+
+
+def _options(ls: "FlashServer", document: Document, query: Query) -> CompletionOptions:
+    settings = ls.settings
+    suffix_chars = settings.suffix_chars
+    if query.is_automatic:
+        suffix_chars = ls.pace.suffix_chars(suffix_chars, settings.latency_budget_ms)
+    return CompletionOptions(
+        max_tokens=settings.max_tokens,
+        sampling=settings.sampling,
+        max_prefix_chars=settings.prefix_chars,
+        max_suffix_chars=suffix_chars,
+        deadline_ms=settings.deadline_ms,
+        document=document.uri,
+    )
+
+
+class _TextSoFar:
+    """What the model has written of a completion."""
+
+    def __init__(self, inp: CompletionInput) -> None:
+        self._inp, self._text = inp, ""
+        self._has_line = asyncio.Event()
+
+    def add(self, piece: str) -> None:
+        self._text += piece
+        if self._text.strip() and "\n" in self._text.lstrip("\n"):
+            self._has_line.set()
+
+    async def early(self, generating: "asyncio.Future[list[Completion]]", budget_s: float) -> str:
+        """Whole lines to offer once the budget is spent; "" if all of it comes first."""
+        await asyncio.wait({generating}, timeout=budget_s)
+        has_line = asyncio.ensure_future(self._has_line.wait())
+        try:
+            await asyncio.wait({generating, has_line}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            has_line.cancel()
+        if generating.done():
+            return ""
+        return postprocess(self._inp, self._text, is_complete=False)
+
+
+async def _finish(
+    ls: "FlashServer",
+    uri: str,
+    inp: CompletionInput,
+    generating: "asyncio.Future[list[Completion]]",
+) -> None:
+    """Keep the rest of a text whose beginning was offered: who accepts that is served at once."""
+    try:
+        completions = await generating
+    finally:
+        generating.cancel()
+    _note(ls, inp, completions)
+    text = completions[0].text
+    ls.suggestions.add(uri, inp, 1, (text,))
+    if text:
+        await _foresee(ls, uri, inp, text)
+
+
+async def _foresee(ls: "FlashServer", uri: str, inp: CompletionInput, text: str) -> None:
+    """Complete what follows if the user accepts `text`, while nobody else wants the model."""
+    if not ls.settings.prefetch:
+        return
+    then = dataclasses.replace(inp, prefix=inp.prefix + text)
+    settings = ls.settings
+    options = CompletionOptions(
+        max_tokens=settings.max_tokens,
+        sampling=settings.sampling,
+        max_prefix_chars=settings.prefix_chars,
+        max_suffix_chars=settings.suffix_chars,
+        document=f"ahead {uri}",
+        priority=BACKGROUND,
+    )
+    done = await complete(await ls.engine_owner.engine(), then, options)
+    if done.result is not None and done.result.finish_reason is not FinishReason.CANCELLED:
+        ls.suggestions.add(uri, then, 1, (done.text,) if done.text else ())
+
+
+def _note(ls: "FlashServer", inp: CompletionInput, completions: Sequence[Completion]) -> None:
+    if (result := completions[0].result) is not None:
+        ls.pace.note(result)
+        ls.latest = Latest(inp, completions[0])
 
 
 def _window(document: Document, query: Query) -> Window:

@@ -50,6 +50,7 @@ def did_close(ls: "FlashServer", params: DidCloseParams) -> None:
     ls.next_edits.drop(params.text_document.uri)
     ls.index_owner.document_closed(params.text_document.uri)
     ls.repository.drop(params.text_document.uri)
+    ls.ahead.drop(params.text_document.uri)
 
 
 def did_save(ls: "FlashServer", params: DidSaveParams) -> None:

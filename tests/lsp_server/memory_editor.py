@@ -119,7 +119,8 @@ class Session:
     def __init__(self, overrides: dict[str, Any] | None = None) -> None:
         self.engines: list[ScriptedEngine] = []
         self.prepare: Callable[[ScriptedEngine], None] = lambda engine: None
-        self.server = create_server(self._make_engine, overrides)
+        # Requests are counted by many tests: only those about prefetching have it.
+        self.server = create_server(self._make_engine, {"prefetch": False, **(overrides or {})})
         self.editor = Editor(self.server)
 
     @property

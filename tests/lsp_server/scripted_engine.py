@@ -43,8 +43,8 @@ INFO = ModelInfo(
 
 
 class ScriptedEngine:
-    """Generates `text` piece by piece, or each of `texts` once before that; requests wait while
-    `go_on` is clear."""
+    """Generates `text` line by line, or each of `texts` once before that; requests wait while
+    `go_on` is clear, and after `n_lines_at_once` until `go_on_writing`."""
 
     def __init__(self, config: EngineConfig, text: str = "return a + b\n") -> None:
         self.config, self.text = config, text
@@ -55,6 +55,8 @@ class ScriptedEngine:
         self.requests: list[GenerateRequest] = []
         self.selections: list[SelectRequest] = []
         self.n_cancelled = self.n_restarts = 0
+        self.n_lines_at_once = 1000
+        self.go_on_writing = asyncio.Event()
         self.go_on = asyncio.Event()
         self.go_on.set()
         self.finish_reason = FinishReason.STOP
@@ -89,16 +91,14 @@ class ScriptedEngine:
         self, request: GenerateRequest, on_text: Callable[[str], bool] | None = None
     ) -> GenerateResult:
         self.requests.append(request)
-        try:
-            await self.go_on.wait()
-        except asyncio.CancelledError:
-            self.n_cancelled += 1
-            raise
+        await self._until(self.go_on)
         if self.generate_error is not None:
             raise self.generate_error
         said = ""
         text = self.texts.pop(0) if self.texts else self.text
-        for piece in text.splitlines(keepends=True):
+        for n, piece in enumerate(text.splitlines(keepends=True)):
+            if n >= self.n_lines_at_once:
+                await self._until(self.go_on_writing)
             said += piece
             if on_text is not None and not on_text(piece):
                 break
@@ -111,6 +111,13 @@ class ScriptedEngine:
             n_cached=1,
             n_steps=2,
         )
+
+    async def _until(self, event: asyncio.Event) -> None:
+        try:
+            await event.wait()
+        except asyncio.CancelledError:
+            self.n_cancelled += 1
+            raise
 
     async def select(self, request: SelectRequest) -> Selection:
         """Keeps all of every segment."""

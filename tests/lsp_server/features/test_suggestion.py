@@ -1,7 +1,11 @@
+import asyncio
 from collections.abc import Callable
 
+import pytest
+
+from engine.request import BACKGROUND, FinishReason
 from lsp_server.features.suggestion import Query, suggest
-from lsp_server.protocol import DocumentId, Position
+from lsp_server.protocol import AUTOMATIC, DocumentId, Position
 from tests.lsp_server.conftest import Ask
 from tests.lsp_server.memory_editor import URI, Session, inline_params
 
@@ -109,3 +113,80 @@ async def test_a_model_that_always_says_the_same_is_not_asked_for_ever(
     session.editor.open("def add(a, b):\n    \n")
     assert len((await session.editor.request(INLINE, inline_params()))["items"]) == 1
     assert len(session.engine.requests) == 5
+
+
+LINES = "total = 0\n    for n in numbers:\n        total += n\n"
+FUNCTION = "def add(numbers):\n    \n"
+
+
+async def begin_slow(session: Session) -> None:
+    session.engine.text, session.engine.n_lines_at_once = LINES, 1
+    session.engine.finish_reason = FinishReason.LENGTH
+    await session.server.reconfigure({"latencyBudgetMs": 20})
+    session.editor.open(FUNCTION)
+
+
+async def test_after_the_budget_whole_lines_are_offered_and_the_rest_is_there_on_acceptance(
+    session: Session,
+) -> None:
+    await begin_slow(session)
+    [item] = (await session.editor.request(INLINE, inline_params(trigger=AUTOMATIC)))["items"]
+    assert item["insertText"] == "total = 0"
+    session.engine.go_on_writing.set()
+    await session.server.ahead.idle()
+    session.editor.edit("total = 0", 1, 4, version=2)
+    [item] = (await session.editor.request(INLINE, inline_params(1, 13, trigger=AUTOMATIC)))[
+        "items"
+    ]
+    assert item["insertText"].startswith("\n    for n in numbers:")
+    assert len(session.engine.requests) == 1
+
+
+async def test_who_asks_gets_all_of_it(session: Session) -> None:
+    await begin_slow(session)
+    _, answer = session.editor.begin(INLINE, inline_params(trigger=1))
+    await session.editor.until(lambda: len(session.engine.requests) == 1)
+    await asyncio.sleep(0.05)
+    assert not answer.done()
+    session.engine.go_on_writing.set()
+    [item] = (await answer)["items"]
+    assert "for n in numbers" in item["insertText"]
+
+
+async def test_another_question_ends_the_rest_of_a_text(session: Session) -> None:
+    await begin_slow(session)
+    await session.editor.request(INLINE, inline_params(trigger=AUTOMATIC))
+    session.editor.edit("x", 1, 4, version=2)
+    session.engine.n_lines_at_once = 1000
+    await session.editor.request(INLINE, inline_params(1, 5, trigger=AUTOMATIC))
+    assert session.engine.n_cancelled == 1
+
+
+async def test_what_follows_an_accepted_text_is_there_already() -> None:
+    session = Session({"prefetch": True})
+    await session.begin()
+    session.engine.texts = ["total = 0\n", "    return total\n"]
+    session.editor.open(FUNCTION)
+    await session.editor.request(INLINE, inline_params(trigger=AUTOMATIC))
+    await session.server.ahead.idle()
+    assert [request.priority for request in session.engine.requests] == [0, BACKGROUND]
+    session.editor.edit("total = 0", 1, 4, version=2)
+    [item] = (await session.editor.request(INLINE, inline_params(1, 13, trigger=AUTOMATIC)))[
+        "items"
+    ]
+    assert "return total" in item["insertText"]
+    assert session.server.activity.outcomes == {"offered": 1, "offered-from-cache": 1}
+    await session.server.engine_owner.close()
+
+
+async def test_a_slow_reader_is_shown_less_after_the_cursor(session: Session) -> None:
+    session.editor.open("x = \n" + "y = 1\n" * 200)
+    session.engine.prompt_tokens = list(range(101))
+    await session.editor.request(INLINE, inline_params(0, 4, trigger=AUTOMATIC))
+    pace = session.server.pace
+    assert pace.ms_per_token == pytest.approx(0.1)
+    assert pace.suffix_chars(512, 250) == 512
+    pace.ms_per_token = 2.0
+    assert pace.suffix_chars(512, 250) == 128
+    pace.ms_per_token = 1.0
+    assert pace.suffix_chars(512, 250) == 256
