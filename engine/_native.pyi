@@ -40,7 +40,18 @@ class Plan:
     ) -> None: ...
     def kv_write(self, kv: int, k: int, v: int) -> None: ...
     def attention(
-        self, out: int, q: int, kv: int, n_head: int, scale: float, window: int, is_block: bool
+        self,
+        out: int,
+        q: int,
+        kv: int,
+        n_head: int,
+        scale: float,
+        window: int,
+        is_block: bool,
+        sparse_block: int = 0,
+        n_sink: int = 0,
+        n_window: int = 0,
+        alpha: float = 0.0,
     ) -> None: ...
     def silu_mul(self, out: int, gate: int, up: int) -> None: ...
     def select_rows(self, out: int, x: int) -> None: ...

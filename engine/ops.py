@@ -99,13 +99,29 @@ class KvWrite(Op):
     v: Activation
 
 
+@dataclass(frozen=True)
+class BlockSparse:
+    """Which keys a step's rows see of the blocks before it (SPEC C.6): the first `n_sink` blocks,
+    those nearer than `n_window`, and those that score at least `alpha` times the best.
+
+    A block's score is the sum over the rows of a softmax over the blocks of q . mean(keys) * scale,
+    per head: all selected at alpha 0, and independent of how keys are scaled. The rows of one step
+    are one block of queries, so a text's result depends on its steps: they should be `block` rows.
+    """
+
+    alpha: float
+    block: int = 128
+    n_sink: int = 2
+    n_window: int = 4
+
+
 @dataclass(frozen=True, eq=False)
 class Attention(Op):
     """out = softmax(q k^T * scale) v over the committed keys, ancestors and self.
 
     q and out are (T, H * D), or (R, H * D) for the selected rows alone. With `window`, a row sees
     only that many keys, its own the last of them. With `is_block`, every row sees all rows of the
-    step instead of its ancestors (SPEC A.4).
+    step instead of its ancestors (SPEC A.4). `sparse` leaves out blocks of keys that matter little.
     """
 
     out: Activation
@@ -115,6 +131,7 @@ class Attention(Op):
     scale: float
     window: int | None
     is_block: bool
+    sparse: BlockSparse | None
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ from engine.ops import (
     Activation,
     Argmax,
     Attention,
+    BlockSparse,
     Concat,
     Embed,
     KvLayer,
@@ -122,6 +123,7 @@ class Program:
         *,
         window: int | None = None,
         is_block: bool = False,
+        sparse: BlockSparse | None = None,
     ) -> Activation:
         """Attends to what `kv` holds: q (T or R, H * D) -> same."""
         self._expect(
@@ -131,7 +133,7 @@ class Program:
         )
         self._expect(window is None or window > 0, f"a window of {window}", "at least 1")
         out = Activation(q.width, q.rows)
-        self.ops.append(Attention(out, q, kv, n_head, scale, window, is_block))
+        self.ops.append(Attention(out, q, kv, n_head, scale, window, is_block, sparse))
         return out
 
     def silu_mul(self, gate: Activation, up: Activation) -> Activation:

@@ -136,7 +136,8 @@ class SelectRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     At most `budget_tokens` are kept, and at most `keep_ratio` of all. `scorer` "incremental" keeps
     each segment's keys by content, so that only the end of the query and what changed is computed;
-    "joint" runs all of it as one text (SPEC C.2). Nothing is kept where the segments draw less than
+    "joint" runs all of it as one text (SPEC C.2), with block-sparse attention where `alpha` is
+    above 0. Nothing is kept where the segments draw less than
     `least_share` of the query's attention. `document` and `priority` are as in GenerateRequest.
     """
 
@@ -145,6 +146,7 @@ class SelectRequest(msgspec.Struct, frozen=True, kw_only=True):
     budget_tokens: int
     keep_ratio: float = 1.0
     scorer: ScorerMethod = "incremental"
+    alpha: float = 0.0
     least_share: float = 0.0
     document: str | None = None
     priority: int = 0

@@ -310,7 +310,11 @@ class _Lowering:
                 plan.kv_write(self.kv_layer(op.kv), buffer(op.k), buffer(op.v))
             case Attention():
                 out, q, kv = buffer(op.out), buffer(op.q), self.kv_layer(op.kv)
-                plan.attention(out, q, kv, op.n_head, op.scale, op.window or 0, op.is_block)
+                common = (out, q, kv, op.n_head, op.scale, op.window or 0, op.is_block)
+                if (s := op.sparse) is None:
+                    plan.attention(*common)
+                else:
+                    plan.attention(*common, s.block, s.n_sink, s.n_window, s.alpha)
             case SiluMul():
                 plan.silu_mul(buffer(op.out), buffer(op.gate), buffer(op.up))
             case SelectRows():

@@ -6,7 +6,7 @@ import numpy as np
 
 from engine.errors import ModelFormatError, UnsupportedModelError
 from engine.gguf.reader import GgufFile
-from engine.ops import Activation
+from engine.ops import Activation, BlockSparse
 from engine.program import Program
 
 EMBEDDING = "token_embd.weight"
@@ -18,9 +18,11 @@ _LARGEST = 1 << 24  # no real hyper-parameter comes near; a hostile file's may
 @dataclass(frozen=True)
 class Probe:
     """What a scorer wants of a model (SPEC C.3): queries and keys of `layers`, in ascending order,
-    as they are before rotation. Nothing behind the last of them is computed."""
+    as they are before rotation. Nothing behind the last of them is computed. With `sparse`, the
+    layers between attend to blocks of keys."""
 
     layers: tuple[int, ...]
+    sparse: BlockSparse | None = None
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def _probed_blocks(
             n = p.rms_norm(x, p.weight(f"blk.{layer}.attn_norm.weight", 1, h.n_embd), h.rms_eps)
             found += [_project(p, h, layer, name, n) for name in ("q", "k")]
         if layer < last:
-            x = attention_block(p, h, layer, x, is_neox=is_neox)
+            x = attention_block(p, h, layer, x, is_neox=is_neox, sparse=probe.sparse)
             x = feed_forward_block(p, h, layer, x)
     p.collect(p.concat(found))
 
@@ -119,7 +121,13 @@ def _project(p: Program, h: Hyperparameters, layer: int, name: str, n: Activatio
 
 
 def attention_block(
-    p: Program, h: Hyperparameters, layer: int, x: Activation, *, is_neox: bool
+    p: Program,
+    h: Hyperparameters,
+    layer: int,
+    x: Activation,
+    *,
+    is_neox: bool,
+    sparse: BlockSparse | None = None,
 ) -> Activation:
     """x + Wo attention(rope(Wq n + bq), rope(Wk n + bk), Wv n + bv) with n = rms_norm(x).
 
@@ -137,7 +145,7 @@ def attention_block(
     k = p.rope(k, h.inverse_frequencies, h.head_dim, is_neox)
     kv = p.kv_layer(h.n_kv, h.head_dim)
     p.kv_write(kv, k, v)
-    a = p.attention(q, kv, h.n_head, scale=h.head_dim**-0.5)  # (T or R, H * D)
+    a = p.attention(q, kv, h.n_head, scale=h.head_dim**-0.5, sparse=sparse)  # (T or R, H * D)
     output = p.weight(f"{blk}.attn_output.weight", h.n_embd, q_dim)
     bias = p.optional_vector(f"{blk}.attn_output.bias", h.n_embd)
     return p.linear(a, output, bias=bias, residual=x)

@@ -1,6 +1,7 @@
 """The scorer of an engine: another model, or the first layers of its own."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import platformdirs
@@ -41,9 +42,10 @@ def _make_scorer(
     shape = Hyperparameters.from_gguf(file)
     tensors = weights.of_gguf(file, native_type)
     program = build_program(file, tensors, probe_of(shape.n_layer))
+    build = partial(build_program, file, tensors)
     loaded = {weight.name: tensors.tensors[weight.name].load() for weight in program.weights_used()}
     name = f"{file.path.stem}[:{probe_of(shape.n_layer).layers[-1]}]"
-    return Scorer(program, shape, tokenizer, loaded, beside=model, name=name)
+    return Scorer(build, shape, tokenizer, loaded, beside=model, name=name)
 
 
 def _same_or_own(other: GgufFile, tokenizer: Tokenizer) -> Tokenizer:

@@ -104,7 +104,7 @@ class PFlash:
         query = self.scorer.tokenizer.encode(request.query[-8 * QUERY_TOKENS :])[-QUERY_TOKENS:]
         ids = [id for text in texts for id in text.ids] + query
         result.n_tokens_run += len(ids)
-        probed = self.scorer.probe(ids, min(QUERY_ROWS, len(query)))
+        probed = self.scorer.probe(ids, min(QUERY_ROWS, len(query)), request.alpha)
         result.milliseconds["keys"] = _ms_since(began)
         began = monotonic()
         keys: list[Halves] = []

@@ -5,7 +5,7 @@ layers themselves rotate as ever. The mean over heads and rows judges better tha
 heads that was published, and a few early layers better than any one (benchmarks/scorer_recall.py).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from engine.backends.cpu import KV_BLOCK_TOKENS, CpuModel, KvCache
 from engine.errors import ContextOverflowError
 from engine.models.blocks import Hyperparameters, Probe
-from engine.ops import KvLayer
+from engine.ops import BlockSparse, KvLayer
 from engine.program import Program
 from engine.session import StepCancelled
 from engine.tokenizer import Tokenizer
@@ -29,12 +29,11 @@ Floats = NDArray[np.float32]
 Halves = NDArray[np.float16]
 
 
-def probe_of(n_layer: int) -> Probe:
-    """The layers to score with, for a model of so many."""
+def probe_of(n_layer: int, alpha: float = 0.0) -> Probe:
+    """The layers to score with, for a model of so many; above 0, `alpha` makes them sparse."""
     # The first layer has seen nothing but single tokens.
-    return Probe(
-        tuple(sorted({min(max(int(depth * n_layer), 1), n_layer - 1) for depth in _DEPTHS}))
-    )
+    layers = sorted({min(max(int(depth * n_layer), 1), n_layer - 1) for depth in _DEPTHS})
+    return Probe(tuple(layers), BlockSparse(alpha, block=_STEP_ROWS) if alpha > 0 else None)
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Scorer:
 
     def __init__(
         self,
-        program: Program,
+        build: Callable[[Probe], Program],
         shape: Hyperparameters,
         tokenizer: Tokenizer,
         weights: Mapping[str, NDArray[np.uint8]],
@@ -60,19 +59,13 @@ class Scorer:
     ) -> None:
         self.name, self.tokenizer, self.shape = name, tokenizer, shape
         self.n_layers = len(probe_of(shape.n_layer).layers)
-        self._model = CpuModel(
-            program,
-            weights,
-            n_threads=1,  # of no meaning beside another
-            max_rows=_STEP_ROWS,
-            max_out_rows=1,
-            beside=beside,
-        )
+        self._build, self._weights, self._beside = build, weights, beside
+        self._models = {0.0: self._make_model(0.0)}  # by alpha
         self._kv = self._make_kv(SEGMENT_TOKENS + _STEP_ROWS)
 
     @property
     def arena_bytes(self) -> int:
-        return self._model.arena_bytes
+        return sum(model.arena_bytes for model in self._models.values())
 
     @property
     def scale(self) -> float:
@@ -81,8 +74,9 @@ class Scorer:
     def key_shape(self, n_tokens: int) -> tuple[int, int, int, int]:
         return (n_tokens, self.n_layers, self.shape.n_kv, self.shape.head_dim)
 
-    def probe(self, ids: Sequence[int], n_queries: int = 0) -> Probed:
-        """The keys of a fresh sequence, and the queries of its last `n_queries` tokens.
+    def probe(self, ids: Sequence[int], n_queries: int = 0, alpha: float = 0.0) -> Probed:
+        """The keys of a fresh sequence, and the queries of its last `n_queries` tokens. Above 0,
+        `alpha` is the threshold of block-sparse attention (ops.BlockSparse).
 
         Raises StepCancelled, and ContextOverflowError for more than MOST_TOKENS tokens.
         """
@@ -95,8 +89,10 @@ class Scorer:
         keys = np.empty(self.key_shape(len(ids)), np.float16)
         queries = np.empty((n_queries, self.n_layers, n_head, head_dim), np.float32)
         first_query = len(ids) - n_queries
+        if alpha not in self._models:
+            self._models[alpha] = self._make_model(alpha)
         for start in range(0, len(ids), _STEP_ROWS):
-            found = self._step(kv, ids[start : start + _STEP_ROWS], start)
+            found = self._step(self._models[alpha], kv, ids[start : start + _STEP_ROWS], start)
             heads = found.reshape(len(found), self.n_layers, n_head + n_kv, head_dim)
             end = start + len(found)
             keys[start:end] = heads[:, :, n_head:]
@@ -106,11 +102,22 @@ class Scorer:
         return Probed(queries, keys)
 
     def set_cancelled(self, is_cancelled: bool) -> None:
-        self._model.set_cancelled(is_cancelled)
+        for model in list(self._models.values()):
+            model.set_cancelled(is_cancelled)
 
-    def _step(self, kv: KvCache, ids: Sequence[int], start: int) -> Floats:
+    def _make_model(self, alpha: float) -> CpuModel:
+        return CpuModel(
+            self._build(probe_of(self.shape.n_layer, alpha)),
+            self._weights,
+            n_threads=1,  # of no meaning beside another
+            max_rows=_STEP_ROWS,
+            max_out_rows=1,
+            beside=self._beside,
+        )
+
+    def _step(self, model: CpuModel, kv: KvCache, ids: Sequence[int], start: int) -> Floats:
         n = len(ids)
-        is_done = self._model.step(
+        is_done = model.step(
             kv,
             np.asarray(ids, np.int32),
             np.arange(start, start + n, dtype=np.int32),
@@ -121,12 +128,13 @@ class Scorer:
         )
         if not is_done:
             raise StepCancelled
-        return self._model.collected(n)
+        return model.collected(n)
 
     def _make_kv(self, n_tokens: int) -> KvCache:
         # Of a model with one layer nothing before it is computed; a cache holds something anyhow.
         alone = KvLayer(0, self.shape.n_kv, self.shape.head_dim)
-        return KvCache(self._model.program.kv_layers or [alone], _n_blocks(n_tokens))
+        layers = self._models[0.0].program.kv_layers or [alone]
+        return KvCache(layers, _n_blocks(n_tokens))
 
 
 def _n_blocks(n_tokens: int) -> int:

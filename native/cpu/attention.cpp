@@ -5,6 +5,7 @@
 #include <span>
 
 #include "ops.h"
+#include "sparse_blocks.h"
 
 namespace native::cpu {
 
@@ -23,6 +24,7 @@ public:
           scratch_(scratch) {}
 
     void run(int64_t begin, int64_t end) {
+        if (is_sparse()) selection().select(op_, plan_, step_, kv_head_, tile(0));
         collect(begin, end);
         int64_t last_key = 0, first_key = INT64_MAX;
         for (const TileQuery& query : queries()) {
@@ -42,24 +44,33 @@ public:
     }
 
 private:
+    bool is_sparse() const { return op_.sparse.block > 0; }
+    BlockSelection& selection() { return *scratch_.selection; }
+    int32_t& heads_of_query(size_t i) { return scratch_.heads[i]; }
     std::span<TileQuery> queries() { return {scratch_.queries.data(), size_t(n_queries_)}; }
 
     void collect(int64_t begin, int64_t end) {
         n_queries_ = end - begin;
-        for (int64_t i = begin; i < end; ++i) {
+        // In sparse attention the queries of one head lie side by side: they see the same tiles.
+        const int64_t n_passes = is_sparse() ? group_ : 1;
+        size_t n = 0;
+        for (int64_t j = 0; j < n_queries_ * n_passes; ++j) {
+            const int64_t i = begin + j % n_queries_;
+            if (n_passes > 1 && i % group_ != j / n_queries_) continue;
             const int64_t t = i / group_, head = kv_head_ * group_ + i % group_;
+            heads_of_query(n) = int32_t(i % group_);
             const int64_t at = (t * op_.n_head + head) * op_.kv.head_dim;
             float* out = plan_.f32(op_.out) + at;
             std::memset(out, 0, size_t(op_.kv.head_dim) * sizeof(float));
             const int64_t last =
                 op_.mask.is_block ? step_.in.n_past + step_.in.n_rows : step_.n_keys(row_of(i));
             const int64_t window = op_.mask.window > 0 ? op_.mask.window : last;
-            scratch_.queries[size_t(i - begin)] = {query(at, i - begin),
-                                                   out,
-                                                   std::max<int64_t>(last - window, 0),
-                                                   last,
-                                                   -INFINITY,
-                                                   0.0f};
+            scratch_.queries[n++] = {query(at, i - begin),
+                                     out,
+                                     std::max<int64_t>(last - window, 0),
+                                     last,
+                                     -INFINITY,
+                                     0.0f};
         }
     }
 
@@ -81,8 +92,10 @@ private:
 
     // A tile that is a KV block: runs of the queries that see any of it.
     void attend_shared(int64_t first) {
-        const auto sees = [=](const TileQuery& query) {
-            return query.begin < first + kKvBlock && query.end > first;
+        const auto sees = [&](const TileQuery& query) {
+            const bool is_visible = query.begin < first + kKvBlock && query.end > first;
+            if (!is_visible || !is_sparse()) return is_visible;
+            return selection().sees(heads_of_query(size_t(&query - queries().data())), first);
         };
         const std::span<TileQuery> all = queries();
         for (auto run = std::ranges::find_if(all, sees); run != all.end();) {
@@ -172,6 +185,9 @@ void KvWriteOp::run(Plan& plan, const Step& step, const Part& part) {
 Work AttentionOp::work(const Plan& plan, const Step& step) const {
     constexpr int64_t kWorthAPart = 32;
     const int64_t n_keys = step.in.n_past + step.in.n_rows;
+    if (sparse.block > 0)  // every part scores the blocks of its heads
+        return {n_keys * kv.head_dim * (kv.n_kv + plan.rows(q, step) * n_head / 32),
+                std::max<int64_t>(plan.n_threads(), kv.n_kv)};
     const int64_t n_seen =
         mask.window > 0 ? std::min(n_keys, mask.window + step.in.n_rows) : n_keys;
     const int64_t n_queries = plan.rows(q, step) * n_head, n_threads = plan.n_threads();

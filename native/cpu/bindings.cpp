@@ -170,8 +170,12 @@ NB_MODULE(_native, m) {
         .def(
             "attention",
             [](Plan& self, int out, int q, int kv, int64_t n_head, float scale, int64_t window,
-               bool is_block) { self.attention(out, q, kv, n_head, scale, {window, is_block}); },
-            "out"_a, "q"_a, "kv"_a, "n_head"_a, "scale"_a, "window"_a, "is_block"_a)
+               bool is_block, int64_t block, int64_t n_sink, int64_t n_window, float alpha) {
+                self.attention(out, q, kv, n_head, scale, {window, is_block},
+                               {block, n_sink, n_window, alpha});
+            },
+            "out"_a, "q"_a, "kv"_a, "n_head"_a, "scale"_a, "window"_a, "is_block"_a,
+            "sparse_block"_a = 0, "n_sink"_a = 0, "n_window"_a = 0, "alpha"_a = 0.0f)
         .def("silu_mul", &Plan::silu_mul, "out"_a, "gate"_a, "up"_a)
         .def("select_rows", &Plan::select_rows, "out"_a, "x"_a)
         .def("argmax", &Plan::argmax, "x"_a)

@@ -84,9 +84,17 @@ struct AttentionOp : Op {
     KvShape kv;
     float scale;
     AttentionMask mask;
+    SparseBlocks sparse;
     AttentionOp(BufferId out, BufferId q, int64_t layer, int64_t n_head, KvShape kv, float scale,
-                AttentionMask mask)
-        : out(out), q(q), layer(layer), n_head(n_head), kv(kv), scale(scale), mask(mask) {}
+                AttentionMask mask, SparseBlocks sparse)
+        : out(out),
+          q(q),
+          layer(layer),
+          n_head(n_head),
+          kv(kv),
+          scale(scale),
+          mask(mask),
+          sparse(sparse) {}
     Work work(const Plan& plan, const Step& step) const override;
     void run(Plan& plan, const Step& step, const Part& part) override;
 };

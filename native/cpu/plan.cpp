@@ -6,6 +6,7 @@
 
 #include "error.h"
 #include "ops.h"
+#include "sparse_blocks.h"
 
 namespace native::cpu {
 
@@ -258,7 +259,7 @@ void Plan::kv_write(BufferId kv, BufferId k, BufferId v) {
 }
 
 void Plan::attention(BufferId out, BufferId q, BufferId kv, int64_t n_head, float scale,
-                     AttentionMask mask) {
+                     AttentionMask mask, SparseBlocks sparse) {
     const Buffer& o = expect("attention", "out", out, Kind::kActivation);
     const Buffer& query = expect("attention", "q", q, Kind::kActivation);
     const Buffer& cache = expect("attention", "kv", kv, Kind::kKvLayer);
@@ -268,9 +269,14 @@ void Plan::attention(BufferId out, BufferId q, BufferId kv, int64_t n_head, floa
             "attention", "q and out must be (rows, n_head * head_dim), n_head a multiple of n_kv");
     require(mask.window >= 0 && !(mask.is_block && mask.window > 0), "attention",
             "a window must not be negative, and a block has none");
+    require(sparse.block == 0 || (sparse.block > 0 && sparse.block % kKvBlock == 0 &&
+                                  sparse.n_sink >= 0 && sparse.n_window >= 0 && sparse.alpha >= 0 &&
+                                  sparse.alpha <= 1 && !mask.is_block && mask.window == 0),
+            "attention",
+            "sparse blocks must be multiples of 32 keys, alpha in 0..1, no other mask");
     reserve_scratch(cache.kv, n_head);
-    push(std::make_unique<AttentionOp>(out, q, cache.layer, n_head, cache.kv, scale, mask), {q, kv},
-         {out});
+    push(std::make_unique<AttentionOp>(out, q, cache.layer, n_head, cache.kv, scale, mask, sparse),
+         {q, kv}, {out});
 }
 
 // One tile to work on, and those that hold the rows of a tree.
@@ -284,6 +290,8 @@ void Plan::reserve_scratch(KvShape kv, int64_t n_head) {
         if (scratch.rotated.size() < n_queries * size_t(kv.head_dim))
             scratch.rotated.resize(n_queries * size_t(kv.head_dim));
         if (scratch.queries.size() < n_queries) scratch.queries.resize(n_queries);
+        if (scratch.heads.size() < n_queries) scratch.heads.resize(n_queries);
+        if (!scratch.selection) scratch.selection = std::make_shared<BlockSelection>();
     }
 }
 

@@ -53,6 +53,15 @@ struct AttentionMask {
     bool is_block = false;
 };
 
+// Block-sparse attention (SPEC C.6), for steps that are chains: of the whole blocks of `block` keys
+// before the step, the rows see the first `n_sink`, the last `n_window` and those whose score is at
+// least `alpha` times the best; and all keys after these blocks. A block's score is the sum over
+// the step's rows of a softmax over the blocks of q . mean(keys) * scale. `block` 0: all keys.
+struct SparseBlocks {
+    int64_t block = 0, n_sink = 0, n_window = 0;
+    float alpha = 0;
+};
+
 // The likeliest k of each selected row, by descending probability.
 struct TopK {
     int64_t k = 0;
@@ -61,6 +70,8 @@ struct TopK {
 };
 
 // What one thread works with during an attention op, allocated with the plan.
+class BlockSelection;
+
 struct AttentionScratch {
     struct alignas(64) Line {
         float numbers[16];
@@ -68,6 +79,8 @@ struct AttentionScratch {
     std::vector<Line> lines;         // float tiles, each k (D, 32) then v (32, D)
     std::vector<float> rotated;      // (most queries, D)
     std::vector<TileQuery> queries;  // (most rows * query heads of a KV head)
+    std::vector<int32_t> heads;      // of these queries, within their group
+    std::shared_ptr<BlockSelection> selection;
 
     FloatTile tile(int64_t i, int64_t head_dim) {
         float* k = lines.data()->numbers + i * 2 * head_dim * kKvBlock;
@@ -122,7 +135,7 @@ public:
     void rope(BufferId x, std::vector<float> inverse_frequencies, int64_t head_dim, bool is_neox);
     void kv_write(BufferId kv, BufferId k, BufferId v);
     void attention(BufferId out, BufferId q, BufferId kv, int64_t n_head, float scale,
-                   AttentionMask mask);
+                   AttentionMask mask, SparseBlocks sparse = {});
     void silu_mul(BufferId out, BufferId gate, BufferId up);
     void select_rows(BufferId out, BufferId x);
     void argmax(BufferId x);

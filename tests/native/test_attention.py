@@ -6,7 +6,7 @@ import pytest
 from engine.backends.cpu import KV_BLOCK_TOKENS, KvCache
 from engine.config import KvCacheType
 from engine.errors import NativeError
-from engine.ops import Activation, KvLayer
+from engine.ops import Activation, BlockSparse, KvLayer
 from engine.program import Program
 from tests.native.program_runner import ISAS, ProgramRunner, f32_weight
 
@@ -28,6 +28,7 @@ def make_runner(
     window: int | None = None,
     is_block: bool = False,
     n_other_layers: int = 0,
+    sparse: BlockSparse | None = None,
     **options: object,
 ) -> ProgramRunner:
     width = x.shape[1]
@@ -44,7 +45,7 @@ def make_runner(
         kv = p.kv_layer(N_KV, HEAD_DIM)
         p.kv_write(kv, k, v)
         scale = HEAD_DIM**-0.5
-        return p.attention(q, kv, N_HEAD, scale, window=window, is_block=is_block)
+        return p.attention(q, kv, N_HEAD, scale, window=window, is_block=is_block, sparse=sparse)
 
     return ProgramRunner(build, x, weights, **options)  # type: ignore[arg-type]
 
