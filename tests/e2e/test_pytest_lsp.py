@@ -15,10 +15,16 @@ URI = "file:///work/numbers.py"
 PLACE = types.Position(*COUNTING_PLACE)
 
 
+def _agree(params: types.RegistrationParams) -> None:
+    """Take a registration, as an editor does."""
+
+
 async def connect(server_command: list[str], editor: str, *, inline: bool) -> LanguageClient:
     """A client that can do what `editor` can; its record says nothing of inline completion."""
     client = await ClientServerConfig(server_command=server_command).start()
     assert isinstance(client, LanguageClient)
+    # The editor of the record takes registrations, the client of the library does not.
+    client.feature(types.CLIENT_REGISTER_CAPABILITY)(_agree)
     capabilities = client_capabilities(editor)
     assert capabilities.text_document is not None
     if inline:
