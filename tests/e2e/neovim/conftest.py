@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.neovim.editor import Neovim, find_neovim
+from tests.e2e.neovim.editor import Neovim, find_neovim, missing
 
 SERVER = Path(__file__).parents[1] / "serve_scripted.py"
 
@@ -113,8 +113,7 @@ def start_session(
 ) -> Session:
     binary = find_neovim(version)
     if binary is None:
-        name = f"FLASH_LSP_NVIM{version.partition('.')[2]}"
-        pytest.skip(f"Neovim {version} is not here; put it on PATH or its path into {name}")
+        pytest.skip(missing(version))
     wants = folder / "wants.json"
     wants.write_text(json.dumps(WANTED), encoding="utf-8")
     command = [sys.executable, str(SERVER), "--wants", str(wants), "--edit", EDITED]

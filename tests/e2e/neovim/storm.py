@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tests.e2e.neovim.conftest import lua_value
-from tests.e2e.neovim.editor import Neovim, find_neovim
+from tests.e2e.neovim.editor import Neovim, find_neovim, missing
 from tests.tiny_gguf import write_tiny_gguf
 
 KEYS_PER_S = 30
@@ -101,7 +101,7 @@ def main() -> int:
     args = parser.parse_args()
     binary = find_neovim(args.version)
     if binary is None:
-        print(f"Neovim {args.version} is not here", file=sys.stderr)
+        print(missing(args.version), file=sys.stderr)
         return 1
     with tempfile.TemporaryDirectory() as folder:
         storm = storm_in(binary, args.drawer, Path(folder), args.seconds)

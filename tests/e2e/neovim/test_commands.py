@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from lsp_server.settings import Settings
 from tests.e2e.neovim.conftest import TOTAL, Session, lua_value, start_session
-from tests.e2e.neovim.editor import Neovim, NeovimError, find_neovim
+from tests.e2e.neovim.editor import Neovim, NeovimError, find_neovim, missing
 
 pytestmark = pytest.mark.e2e
 
@@ -22,7 +24,7 @@ def new_neovim(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[New]:
     """Starts Neovim with an init of the test's own."""
     binary = find_neovim(request.param)
     if binary is None:
-        pytest.skip(f"Neovim {request.param} is not here")
+        pytest.skip(missing(request.param))
     started: list[Neovim] = []
 
     def start(init: str, **environment: str) -> Neovim:
@@ -158,6 +160,20 @@ def test_settings_reach_the_server_and_unknown_ones_are_warned_of(
         session.neovim.end()
 
 
+def test_every_setting_is_taken_as_it_is_sent(new_neovim: New, tmp_path: Path) -> None:
+    settings = msgspec.to_builtins(Settings())
+    settings |= {"maxTokens": 7, "pflashPinned": ["*.md"], "indexExclude": ["*.log"]}
+    chosen = {name: value for name, value in settings.items() if value not in (None, [])}
+    command = [sys.executable, str(Path(__file__).parents[1] / "serve_scripted.py")]
+    options = lua_value({"cmd": command, "settings": chosen})
+    neovim = new_neovim(f"require('flash_lsp').setup({options})")
+    (tmp_path / "a.py").write_text("x = 1\n")
+    neovim.command(f"edit {tmp_path}/a.py")
+    neovim.wait("require('flash_lsp').status() == 'fake'", "ready engine")
+    neovim.lua("vim.lsp.get_clients()[1]:request_sync('flash/stats', nil, 5000)")
+    assert "was ignored" not in "\n".join(neovim.lua("return require('flash_lsp.log').lines"))
+
+
 def test_it_works_without_setup(new_neovim: New, tmp_path: Path) -> None:
     command = [sys.executable, str(Path(__file__).parents[1] / "serve_scripted.py")]
     neovim = new_neovim(
@@ -231,10 +247,3 @@ def test_checkhealth_says_how_to_install_what_is_missing(new_neovim: New) -> Non
     report = health(neovim)
     assert "ERROR no-such-program is not executable" in report, report
     assert "pip install" in report and "the server is not running" in report, report
-
-
-def test_help_is_found(editor: Session) -> None:
-    editor.neovim.type("<Esc>")
-    editor.neovim.command("helptags ++t ALL | help flash_lsp-setup")
-    assert editor.neovim.lua("return vim.fn.expand('%:t')") == "flash_lsp.txt"
-    editor.neovim.command("helpclose")

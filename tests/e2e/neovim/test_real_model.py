@@ -6,7 +6,7 @@ import pytest
 
 from tests.e2e.conftest import COUNTING
 from tests.e2e.neovim.conftest import lua_value
-from tests.e2e.neovim.editor import Neovim, find_neovim
+from tests.e2e.neovim.editor import Neovim, find_neovim, missing
 
 pytestmark = [pytest.mark.e2e, pytest.mark.model]
 
@@ -17,7 +17,7 @@ def test_what_the_model_writes_is_accepted_with_tab(
 ) -> None:
     binary = find_neovim(version)
     if binary is None:
-        pytest.skip(f"Neovim {version} is not here")
+        pytest.skip(missing(version))
     path = tmp_path / "counting.py"
     head, last = COUNTING.rsplit("\n", 1)
     path.write_text(head + "\n", encoding="utf-8")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.neovim.editor import find_neovim
+from tests.e2e.neovim.editor import find_neovim, missing
 from tests.e2e.neovim.storm import storm_in
 
 pytestmark = pytest.mark.e2e
@@ -18,7 +18,7 @@ SECONDS = 5.0
 def test_a_storm_leaves_one_request_in_flight(version: str, drawer: str, tmp_path: Path) -> None:
     binary = find_neovim(version)
     if binary is None:
-        pytest.skip(f"Neovim {version} is not here")
+        pytest.skip(missing(version))
     storm = storm_in(binary, drawer, tmp_path, SECONDS)
     assert storm.keys == storm.keys_answered == storm.keys_in_text
     if drawer == "plugin":  # Neovim's own drawer asks only after 200 ms without a key
