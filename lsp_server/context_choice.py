@@ -27,6 +27,7 @@ MOST_CHUNKS, MOST_SCORED_CHARS = 64, 56_000
 # In "auto", below this share of the query's attention the repository is left out.
 LEAST_SHARE = 0.5
 _NAMED_CHARS, _MOST_NAMES = 1500, 12  # names near the cursor whose definitions are forced
+_BODY_LINES = 6  # of a forced definition: what it says of itself, or how it begins
 _QUERY_CHARS = 4096
 
 
@@ -120,7 +121,9 @@ def chosen(
             if span.is_kept:
                 first = chunk.first_line + span.first
                 kept.setdefault(chunk.path, []).append((first, lines[span.first : span.end]))
-                best[chunk.path] = max(best.get(chunk.path, 0.0), span.score)
+                # A file that is shown for what it defines is as near as can be.
+                worth = span.score if span.reason == "score" else 1.0
+                best[chunk.path] = max(best.get(chunk.path, 0.0), worth)
     files = [ShownFile(path, with_gaps(path, sorted(kept[path]))) for path in kept]
     old = [file for file in (shown.files if shown else ()) if file in files]
     # What matters most is nearest to the cursor.
@@ -171,8 +174,8 @@ def _forced(
     for one in named:
         first = one.line - chunk.first_line
         if one.path == chunk.path and 0 <= first < chunk.n_lines:
-            n_lines = one.text.count("\n") + 1
-            found.append((first, min(first + n_lines, chunk.n_lines), f"defines {one.name}"))
+            end = first + one.text.count("\n") + 1 + _BODY_LINES
+            found.append((first, min(end, chunk.n_lines), f"defines {one.name}"))
     return tuple(found)
 
 

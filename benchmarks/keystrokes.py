@@ -1,0 +1,189 @@
+"""Typing in a repository: how long text takes to appear, key by key, against the real server.
+
+    python -m benchmarks.keystrokes [--repository .] [--files 12] [--modes off auto] [--json]
+
+Takes functions of the repository's own files, leaves out their second half and types it back as a
+person does: a key each 90 ms, a rest at the end of each line and at every fourth word. Every key
+sends the change and asks for a completion, as editors do. A question that the next key overtakes is
+counted as superseded; of the others, the time from the question to the answer is kept. Every mode
+of `pflashMode` types the same text into a server of its own.
+"""
+
+import argparse
+import asyncio
+import json
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from statistics import quantiles
+from time import monotonic
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from engine.machine import cpu_name
+from lsp_server.cli_options import positive
+from tests.e2e.stdio_client import StdioClient
+
+KEY_S, LINE_REST_S, WORD_REST_S = 0.09, 1.2, 0.5
+LEAST_LINES, MOST_CHARS = 8, 160
+WARM_UP_S = 6.0  # for the repository's block to be chosen and read, as while a file is looked at
+AUTOMATIC = 2
+_FUNCTION = re.compile(r"^(    )?(?:async )?def \w+", re.MULTILINE)
+
+
+def passages(repository: Path, n_files: int, seed: int) -> list[tuple[str, str, str, str]]:
+    """(path, text before, text to type, text after) of one function in each of some files."""
+    rng = random.Random(seed)
+    names = subprocess.run(
+        ["git", "-C", str(repository), "ls-files", "*.py"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    rng.shuffle(names)
+    found: list[tuple[str, str, str, str]] = []
+    for name in names:
+        text = (repository / name).read_text("utf-8")
+        starts = [match.start() for match in _FUNCTION.finditer(text)] + [len(text)]
+        places = [
+            (a, b)
+            for a, b in zip(starts, starts[1:], strict=False)
+            if text.count("\n", a, b) >= LEAST_LINES
+        ]
+        if not places:
+            continue
+        a, b = rng.choice(places)
+        middle = text.index("\n", (a + b) // 2) + 1
+        end = min(text.rfind("\n", middle, b), middle + MOST_CHARS)
+        if end - middle > 40:
+            found.append((name, text[:middle], text[middle:end], text[end:]))
+        if len(found) == n_files:
+            break
+    return found
+
+
+class Typist:
+    """One server and the times of its answers."""
+
+    def __init__(self, client: StdioClient, folder: Path) -> None:
+        self._client, self._folder = client, folder
+        self.outcomes: Counter[str] = Counter()
+        self.ms: list[float] = []
+
+    async def type(self, name: str, before: str, typed: str, after: str) -> None:
+        uri = (self._folder / name).as_uri()
+        item = {"uri": uri, "languageId": "python", "version": 1, "text": before + after}
+        self._client.notify("textDocument/didOpen", {"textDocument": item})
+        line, column = before.count("\n"), len(before) - before.rfind("\n") - 1
+        await self._ask(uri, line, column, patience_s=30.0)
+        await asyncio.sleep(WARM_UP_S)
+        for n, char in enumerate(typed):
+            at = {"line": line, "character": column}
+            change = {"range": {"start": at, "end": at}, "text": char}
+            document = {"uri": uri, "version": n + 2}
+            self._client.notify(
+                "textDocument/didChange", {"textDocument": document, "contentChanges": [change]}
+            )
+            line, column = (line + 1, 0) if char == "\n" else (line, column + 1)
+            is_rest = char == "\n" or (char == " " and n % 4 == 0)
+            rest_s = LINE_REST_S if char == "\n" else WORD_REST_S if is_rest else KEY_S
+            began = monotonic()
+            await self._ask(uri, line, column, rest_s)
+            await asyncio.sleep(max(rest_s - (monotonic() - began), 0))
+        self._client.notify("textDocument/didClose", {"textDocument": {"uri": uri}})
+
+    async def _ask(self, uri: str, line: int, column: int, patience_s: float) -> None:
+        params = {
+            "textDocument": {"uri": uri},
+            "position": {"line": line, "character": column},
+            "context": {"triggerKind": AUTOMATIC},
+        }
+        began = monotonic()
+        answer = self._client.send_request("textDocument/inlineCompletion", params)
+        try:
+            reply = await asyncio.wait_for(asyncio.shield(answer), patience_s)
+        except TimeoutError:
+            self.outcomes["superseded"] += 1
+            return
+        items = reply.get("result", {}).get("items", [])
+        self.outcomes["offered" if items else "nothing"] += 1
+        if items:
+            self.ms.append(1e3 * (monotonic() - began))
+
+
+async def run_mode(mode: str, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    command = [sys.executable, "-m", "lsp_server", "serve", "--model", args.model]
+    client = await StdioClient.start(command)
+    options = {"pflashMode": mode, "pflashDiskMebibytes": 0}
+    folders = [{"uri": folder.as_uri(), "name": folder.name}]
+    await client.request(
+        "initialize",
+        {"capabilities": {}, "workspaceFolders": folders, "initializationOptions": options},
+    )
+    client.notify("initialized")
+    while True:
+        status = await client.request("flash/status")
+        index = status.get("index") or {}
+        if status["state"] == "ready" and not index.get("isBuilding", False):
+            break
+        await asyncio.sleep(0.2)
+    typist = Typist(client, folder)
+    for name, before, typed, after in passages(Path(args.repository), args.files, args.seed):
+        await typist.type(name, before, typed, after)
+    stats = await client.request("flash/stats")
+    await client.stop()
+    cut = quantiles(typist.ms, n=20, method="inclusive") if len(typist.ms) > 1 else [0.0] * 19
+    n_asked = sum(typist.outcomes.values())
+    return {
+        "mode": mode,
+        "asked": n_asked,
+        "offered": typist.outcomes["offered"],
+        "superseded_share": typist.outcomes["superseded"] / max(n_asked, 1),
+        "first_text_ms_p50": cut[9],
+        "first_text_ms_p95": cut[18],
+        "outcomes": stats["outcomes"],
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--repository", default=".")
+    parser.add_argument("--files", type=positive, default=12)
+    parser.add_argument("--modes", nargs="*", default=["off", "auto"])
+    parser.add_argument("--model", default="qwen2.5-coder-0.5b")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "repository"
+        ignore = shutil.ignore_patterns(".git", ".venv", "build", "*.so", "*.gguf", "__pycache__")
+        shutil.copytree(args.repository, folder, ignore=ignore)
+        rows = [asyncio.run(run_mode(mode, args, folder)) for mode in args.modes]
+    if args.json:
+        print(json.dumps({"machine": cpu_name(), "model": args.model, "rows": rows}))
+        return 0
+    table = Table("pflash", "asked", "offered", "superseded", "p50 ms", "p95 ms")
+    for row in rows:
+        table.add_row(
+            row["mode"],
+            str(row["asked"]),
+            str(row["offered"]),
+            f"{row['superseded_share']:.0%}",
+            f"{row['first_text_ms_p50']:.0f}",
+            f"{row['first_text_ms_p95']:.0f}",
+        )
+    Console(width=100).print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
