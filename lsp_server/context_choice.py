@@ -171,12 +171,14 @@ def _forced(
     if is_pinned:
         return ((0, chunk.n_lines, "pinned"),)
     found: list[tuple[int, int, str]] = []
+    bodies: list[tuple[int, int, str]] = []
     for one in named:
         first = one.line - chunk.first_line
         if one.path == chunk.path and 0 <= first < chunk.n_lines:
-            end = first + one.text.count("\n") + 1 + _BODY_LINES
-            found.append((first, min(end, chunk.n_lines), f"defines {one.name}"))
-    return tuple(found)
+            end = min(first + one.text.count("\n") + 1, chunk.n_lines)
+            found.append((first, end, f"defines {one.name}"))
+            bodies.append((end, min(end + _BODY_LINES, chunk.n_lines), f"defines {one.name}"))
+    return (*found, *bodies)
 
 
 def _head(proposal: Proposal) -> str:
