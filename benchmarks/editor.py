@@ -8,10 +8,11 @@ import asyncio
 import json
 import os
 import signal
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from tests.e2e.command import flash_lsp
 
 START_S = 120.0
 
@@ -36,7 +37,7 @@ class Editor:
     ) -> "Editor":
         """Open a folder, with a cache folder of its own. Raises SessionError."""
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "lsp_server", "serve", "--model", model),
+            *flash_lsp("serve", "--model", model),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,

@@ -16,7 +16,6 @@ import random
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -29,6 +28,7 @@ from rich.table import Table
 
 from engine.machine import cpu_name
 from lsp_server.cli_options import positive
+from tests.e2e.command import flash_lsp
 from tests.e2e.stdio_client import StdioClient
 
 KEY_S, LINE_REST_S, WORD_REST_S = 0.09, 1.2, 0.5
@@ -124,7 +124,7 @@ class Typist:
 
 
 async def run_mode(mode: str, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    command = [sys.executable, "-m", "lsp_server", "serve", "--model", args.model]
+    command = flash_lsp("serve", "--model", args.model)
     client = await StdioClient.start(command)
     options = {"pflashMode": mode, "pflashDiskMebibytes": 0}
     folders = [{"uri": folder.as_uri(), "name": folder.name}]

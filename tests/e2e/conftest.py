@@ -1,10 +1,10 @@
 """What the end-to-end tests share: the real server's command line, and text to complete."""
 
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.command import flash_lsp
 from tests.models import find_model
 
 MODEL = "smollm2-135m"
@@ -22,9 +22,7 @@ def server_command() -> list[str]:
     model = find_model(MODEL)
     if model is None:
         pytest.skip(f"the model {MODEL} is not here; fetch it with: flash-lsp models fetch {MODEL}")
-    installed = Path(sys.executable).with_name("flash-lsp")
-    command = [str(installed)] if installed.exists() else [sys.executable, "-m", "lsp_server"]
-    return [*command, "serve", "--model", str(model)]
+    return flash_lsp("serve", "--model", str(model))
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.command import flash_lsp
 from tests.e2e.conftest import COUNTING_PLACE
 from tests.readme import ROOT, code_blocks
 from tests.tiny_gguf import write_tiny_gguf
@@ -34,7 +35,7 @@ def tiny_server(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The real server and engine with a tiny model of random weights."""
     model = tmp_path_factory.mktemp("model") / "tiny.gguf"
     write_tiny_gguf(model, "qwen2", "Q8_0", n_ctx=2048)
-    return [sys.executable, "-m", "lsp_server", "serve", "--model", str(model), "--threads", "1"]
+    return flash_lsp("serve", "--model", str(model), "--threads", "1")
 
 
 def test_it_gets_a_completion(tiny_server: list[str], tmp_path: Path) -> None:

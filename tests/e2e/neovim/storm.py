@@ -11,6 +11,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from tests.e2e.command import flash_lsp
 from tests.e2e.neovim.conftest import lua_value
 from tests.e2e.neovim.editor import Neovim, find_neovim, missing
 from tests.tiny_gguf import write_tiny_gguf
@@ -84,7 +85,7 @@ def run_storm(neovim: Neovim, folder: Path, seconds: float) -> Storm:
 def storm_in(binary: Path, drawer: str, folder: Path, seconds: float) -> Storm:
     """A storm against the real server and engine with a tiny model of random weights."""
     model = write_tiny_gguf(folder / "tiny.gguf", "qwen2", "Q8_0", n_ctx=2048)
-    command = [sys.executable, "-m", "lsp_server", "serve", "--model", str(model)]
+    command = flash_lsp("serve", "--model", str(model))
     options = lua_value({"cmd": command, "ghost_text": drawer, "settings": {"threads": 1}})
     neovim = Neovim(binary, folder, f"require('flash_lsp').setup({options})")
     try:

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from lsp_server.settings import Settings
+from tests.e2e.command import flash_lsp
 from tests.e2e.neovim.conftest import TOTAL, Session, lua_value, start_session
 from tests.e2e.neovim.editor import Neovim, NeovimError, find_neovim, missing
 
@@ -231,7 +232,7 @@ def health(neovim: Neovim) -> str:
 
 
 def test_checkhealth_asks_the_doctor(new_neovim: New, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "lsp_server", "serve", "--model", "no-such-model"]
+    command = flash_lsp("serve", "--model", "no-such-model")
     neovim = new_neovim(f"require('flash_lsp').setup({{ cmd = {lua_value(command)} }})")
     (tmp_path / "a.py").write_text("x = 1\n")
     neovim.command(f"edit {tmp_path}/a.py")
