@@ -218,7 +218,7 @@ class Bench:
         for method in self._options.methods:
             for keep in self._options.keeps:
                 request = msgspec.structs.replace(
-                    proposal.request, scorer=method, keep_ratio=keep, least_share=0.0
+                    proposal.request, scorer=method, keep_ratio=keep, least_pull=0.0
                 )
                 label = f"{method} {keep:g}"
                 outcomes[label] = self._pflash(case, inp, masked, proposal, request, options)

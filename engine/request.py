@@ -137,8 +137,8 @@ class SelectRequest(msgspec.Struct, frozen=True, kw_only=True):
     At most `budget_tokens` are kept, and at most `keep_ratio` of all. `scorer` "incremental" keeps
     each segment's keys by content, so that only the end of the query and what changed is computed;
     "joint" runs all of it as one text (SPEC C.2), with block-sparse attention where `alpha` is
-    above 0. Nothing is kept where the segments draw less than
-    `least_share` of the query's attention. `document` and `priority` are as in GenerateRequest.
+    above 0. Nothing is kept where `Selection.pull` is below
+    `least_pull`. `document` and `priority` are as in GenerateRequest.
     """
 
     query: str
@@ -147,7 +147,7 @@ class SelectRequest(msgspec.Struct, frozen=True, kw_only=True):
     keep_ratio: float = 1.0
     scorer: ScorerMethod = "incremental"
     alpha: float = 0.0
-    least_share: float = 0.0
+    least_pull: float = 0.0
     document: str | None = None
     priority: int = 0
 
@@ -170,15 +170,16 @@ class SelectedSpan(msgspec.Struct, frozen=True):
 class Selection(msgspec.Struct, kw_only=True):
     """The spans of each segment, and what finding them took.
 
-    `share` is how much of its attention the query paid to the segments. `abstained` says why
-    nothing was kept, if nothing was. Keys of `n_reused` of the `n_segments` were there already;
+    `pull` is how much attention the best tokens of the segments draw, beside the best of the text
+    before the query's end: 1 is as much, None says that there was too little text. `abstained`
+    says why nothing was kept, if nothing was. Keys of `n_reused` of the `n_segments` were there already;
     `n_tokens_run` tokens were computed. `milliseconds` has one entry per stage.
     """
 
     spans: list[list[SelectedSpan]]
     kept_tokens: int = 0
     total_tokens: int = 0
-    share: float = 0.0
+    pull: float | None = None
     abstained: str | None = None
     scorer: str = ""
     n_segments: int = 0

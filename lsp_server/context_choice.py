@@ -24,8 +24,9 @@ from lsp_server.workspace.imports import imports_of
 
 # What is scored at most: about 16,000 tokens, four seconds of two cores the first time.
 MOST_CHUNKS, MOST_SCORED_CHARS = 64, 56_000
-# In "auto", below this share of the query's attention the repository is left out.
-LEAST_SHARE = 0.5
+# In "auto", nothing is shown where even the best of it draws less attention than this, beside the
+# text before the cursor itself: a weak sign, so it takes a clear case.
+LEAST_PULL = 0.7
 _NAMED_CHARS, _MOST_NAMES = 1500, 12  # names near the cursor whose definitions are forced
 _BODY_LINES = 6  # of a forced definition: what it says of itself, or how it begins
 _QUERY_CHARS = 4096
@@ -97,7 +98,7 @@ def propose(index: Index, query: CursorQuery, path: str, options: ContextOptions
         segments=segments,
         budget_tokens=options.budget_tokens,
         keep_ratio=options.keep_ratio,
-        least_share=LEAST_SHARE if options.mode == "auto" else 0.0,
+        least_pull=LEAST_PULL if options.mode == "auto" else 0.0,
     )
     return Proposal(query, path, kept, request, 1e3 * (monotonic() - began))
 

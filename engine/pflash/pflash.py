@@ -28,6 +28,7 @@ QUERY_ROWS, QUERY_TOKENS = 64, 320
 # The first tokens of a sequence draw attention whatever they are.
 _SINK_TOKENS = 4
 _MOST_TEXTS = 8192
+_PULL_TOKENS = 16
 # A segment the caller expects all of counts this much more than one it expects nothing of.
 _PRIOR_WORTH = 0.5
 
@@ -145,14 +146,14 @@ class PFlash:
         priors = [segment.prior for segment in request.segments]
         scores = self._line_scores(texts, shares, priors)
         n_scored = sum(len(text.lines_of_ids) for text in texts)
-        result.share = float(np.mean([share[:n_scored].sum() for share in shares] or [0.0]))
+        result.pull = _pull(shares[-1], n_scored) if shares else None
         # All of it means with the names of the files and the marks of the gaps.
         whole = result.total_tokens + len(texts) * (HEADER_TOKENS + GAP_TOKENS)
         budget = min(request.budget_tokens, int(request.keep_ratio * whole))
         if not texts:
             result.abstained = "nothing to choose from"
-        elif shares and result.share < request.least_share:
-            result.abstained = "the text before the cursor attends to none of it"
+        elif result.pull is not None and result.pull < request.least_pull:
+            result.abstained = "the text before the cursor draws more attention than any of it"
         scored = [
             ScoredLines(text.lines, text.n_tokens, score, segment.forced)
             for text, score, segment in zip(texts, scores, request.segments, strict=True)
@@ -218,6 +219,19 @@ class PFlash:
             lines_of_ids[n_skipped : n_skipped + len(ids) - n_header],
             counts_of_lines(lines_of_target, len(lines)),
         )
+
+
+def _pull(shares: Floats, n_scored: int) -> float | None:
+    """The mean of the largest shares among the segments' tokens over that among the query's own,
+    those that ask left out; of the deepest layer, which tells best whether something is missing."""
+    own = shares[n_scored : len(shares) - QUERY_ROWS]
+    if len(own) < _PULL_TOKENS or n_scored < _PULL_TOKENS:
+        return None
+    best, best_own = (
+        float(np.partition(some, -_PULL_TOKENS)[-_PULL_TOKENS:].mean())
+        for some in (shares[:n_scored], own)
+    )
+    return best / max(best_own, 1e-12)
 
 
 def _ms_since(started: float) -> float:

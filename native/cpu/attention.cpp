@@ -44,7 +44,7 @@ public:
     }
 
 private:
-    bool is_sparse() const { return op_.sparse.block > 0; }
+    bool is_sparse() const { return op_.sparse.block > 0 && step_.is_chain; }
     BlockSelection& selection() { return *scratch_.selection; }
     int32_t& heads_of_query(size_t i) { return scratch_.heads[i]; }
     std::span<TileQuery> queries() { return {scratch_.queries.data(), size_t(n_queries_)}; }

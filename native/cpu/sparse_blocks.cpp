@@ -59,7 +59,8 @@ void BlockSelection::select_for(const AttentionOp& op, Plan& plan, const Step& s
     const float least = op.sparse.alpha * *std::max_element(scores_.begin(), scores_.end());
     for (int64_t i = 0; i < n_blocks_; ++i) {
         const bool is_near = i < op.sparse.n_sink || n_blocks_ - i < op.sparse.n_window;
-        selected_[size_t(g * n_blocks_ + i)] = is_near || scores_[size_t(i)] >= least;
+        selected_[size_t(g * n_blocks_ + i)] =
+            is_near || !(scores_[size_t(i)] < least);  // NaN is kept, to be seen
     }
 }
 

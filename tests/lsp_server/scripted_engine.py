@@ -127,7 +127,7 @@ class ScriptedEngine:
             for segment in request.segments
         ]
         n_tokens = 10 * len(spans)
-        return Selection(spans=spans, kept_tokens=n_tokens, total_tokens=n_tokens, share=0.5)
+        return Selection(spans=spans, kept_tokens=n_tokens, total_tokens=n_tokens, pull=1.0)
 
     async def stats(self) -> EngineStats:
         return EngineStats(n_requests=len(self.requests), n_cancelled=self.n_cancelled)

@@ -66,15 +66,23 @@ def test_the_budget_and_the_ratio_hold(model: Path):
     assert select(engine, budget_tokens=0).kept_tokens == 0
 
 
-def test_it_abstains_where_the_segments_draw_too_little_attention(model: Path):
+def test_it_abstains_where_the_text_itself_draws_more_attention(model: Path):
     engine = load(model)
-    share = select(engine).share
-    assert 0 < share < 1
-    selection = select(engine, least_share=share + 1e-6)
+    query = BODY.format(7) * 6 + "x = add2("
+    pull = select(engine, query=query).pull
+    assert pull is not None
+    assert pull > 0
+    selection = select(engine, query=query, least_pull=pull + 1e-6)
     assert selection.abstained
     assert kept_lines(selection) == []
-    assert select(engine, least_share=share - 1e-6).abstained is None
+    assert select(engine, query=query, least_pull=pull - 1e-6).abstained is None
     assert select(engine, segments=()).abstained
+
+
+def test_it_does_not_abstain_where_there_is_hardly_any_text(model: Path):
+    selection = select(load(model), query="x = ", least_pull=100.0)
+    assert selection.pull is None
+    assert selection.abstained is None
 
 
 def test_a_cancelled_selection_goes_on_where_it_was(model: Path):
