@@ -172,8 +172,8 @@ class Selection(msgspec.Struct, kw_only=True):
 
     `pull` is how much attention the best tokens of the segments draw, beside the best of the text
     before the query's end: 1 is as much, None says that there was too little text. `abstained`
-    says why nothing was kept, if nothing was. Keys of `n_reused` of the `n_segments` were there already;
-    `n_tokens_run` tokens were computed. `milliseconds` has one entry per stage.
+    says why nothing was kept, if nothing was. Keys of `n_reused` of the `n_segments` were there
+    already; `n_tokens_run` tokens were computed. `milliseconds` has one entry per stage.
     """
 
     spans: list[list[SelectedSpan]]

@@ -4,12 +4,12 @@ import importlib.util
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.e2e.command import source_path
 from tests.e2e.conftest import COUNTING_PLACE
 
 pytestmark = [pytest.mark.e2e, pytest.mark.model]
@@ -34,11 +34,10 @@ def ask_neovim(
     output = scratch / "reply.json"
     folders = {f"XDG_{kind}_HOME": str(scratch) for kind in ("CONFIG", "DATA", "STATE", "CACHE")}
     # Not installed, the server is run from the source tree.
-    source_path = {"PYTHONPATH": os.getcwd()} if server_command[0] == sys.executable else {}
     done = subprocess.run(
         [neovim, "--headless", "--clean", "-l", SCRIPT, CONFIG, file, *map(str, place), output]
         + server_command,
-        env={**os.environ, **folders, **source_path},
+        env={**os.environ, **folders, **source_path()},
         capture_output=True,
         text=True,
         timeout=120,

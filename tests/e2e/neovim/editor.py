@@ -15,6 +15,8 @@ from typing import Any
 
 import msgpack
 
+from tests.e2e.command import source_path
+
 ROOT = Path(__file__).parents[3]
 PLUGIN = ROOT / "nvim"
 TIMEOUT_S = 20.0
@@ -78,7 +80,7 @@ class Neovim:
         folders = {f"XDG_{kind}_HOME": str(folder) for kind in ("CONFIG", "DATA", "STATE", "CACHE")}
         self.process = subprocess.Popen(
             [binary, "--embed", "--headless", "-u", init_file, "-i", "NONE", "-n"],
-            env={**os.environ, "PYTHONPATH": str(ROOT), **folders, **(environment or {})},
+            env={**os.environ, **source_path(), **folders, **(environment or {})},
             cwd=folder,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
