@@ -130,10 +130,7 @@ class Worker:
     def handle(self, frame: ToChild) -> None:
         """Act on a frame at once, on the caller's thread."""
         match frame:
-            case Generate():
-                self._send(Accepted(frame.id))
-                self._submit(Job(frame.id, frame.request))
-            case Select():
+            case Generate() | Select():
                 self._send(Accepted(frame.id))
                 self._submit(Job(frame.id, frame.request))
             case Cancel():

@@ -23,7 +23,7 @@ class Ahead:
     def follow(self, uri: str, work: Coroutine[Any, Any, None]) -> None:
         """Do `work` in place of what the document had going on."""
         self.drop(uri)
-        task = asyncio.create_task(_tolerate(work))
+        task = asyncio.create_task(work)
         self._tasks[uri] = task
         task.add_done_callback(lambda _: self._forget(uri, task))
 
@@ -43,10 +43,9 @@ class Ahead:
     def _forget(self, uri: str, task: "asyncio.Task[None]") -> None:
         if self._tasks.get(uri) is task:
             del self._tasks[uri]
-
-
-async def _tolerate(work: Coroutine[Any, Any, None]) -> None:
-    try:
-        await work
-    except EngineError as error:
-        log.info("work ahead of the user ended: %s", error)
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if isinstance(error, EngineError):
+            log.info("work ahead of the user ended: %s", error)
+        else:
+            log.error("work ahead of the user failed", exc_info=error)

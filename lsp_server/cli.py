@@ -23,7 +23,6 @@ from lsp_server import (
     cli_serve,
     cli_train_drafter,
 )
-from lsp_server.place_context import explain_place
 from lsp_server.version import own_version
 
 _COMMANDS = (
@@ -31,6 +30,7 @@ _COMMANDS = (
     cli_complete,
     cli_replay,
     cli_edit,
+    cli_context,
     cli_index,
     cli_demo,
     cli_models,
@@ -66,7 +66,6 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for command in _COMMANDS:
         command.add_parser(commands)
-    cli_context.add_parser(commands, explain_place)
     return parser
 
 

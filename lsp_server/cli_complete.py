@@ -27,7 +27,7 @@ from lsp_server.cli_options import (
 from lsp_server.completion import Completion, CompletionOptions, complete
 from lsp_server.context_options import ContextOptions, PflashMode
 from lsp_server.context_report import ContextReport
-from lsp_server.place_context import choose_at
+from lsp_server.place_context import choose_for
 from lsp_server.places import input_at, parse_place
 from lsp_server.prompt import CompletionInput
 from lsp_server.version import own_version
@@ -96,8 +96,8 @@ async def _complete(args: argparse.Namespace) -> int:
         load_ms = (monotonic() - started) * 1000
         if inp is not None:
             if args.pflash != "off":
-                place = parse_place(str(args.place))
-                choice = await choose_at(engine, *place, None, _chosen(args))
+                path = parse_place(str(args.place))[0]
+                choice = await choose_for(engine, path, inp, None, _chosen(args))
                 report, inp = choice.report, dataclasses.replace(inp, repository=choice.block)
             options = CompletionOptions(max_tokens=args.max_tokens, sampling=sampling_config(args))
             done = await complete(engine, inp, options)

@@ -4,14 +4,11 @@ import argparse
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable
-from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from rich.console import Console
 
-from engine.config import EngineConfig
 from lsp_server.cli_options import (
     Commands,
     add_model_options,
@@ -22,26 +19,11 @@ from lsp_server.cli_options import (
 from lsp_server.context_html import html
 from lsp_server.context_report import ContextReport
 from lsp_server.context_view import as_json, terminal
+from lsp_server.place_context import explain_place
 from lsp_server.places import parse_place
 
 
-class ExplainPlace(Protocol):
-    """Chooses the context of a place in a file, both counted from 1; overrides are settings by
-    their wire names. Raises EngineError."""
-
-    def __call__(
-        self,
-        path: Path,
-        line: int,
-        column: int,
-        root: Path | None,
-        settings_overrides: dict[str, Any],
-        engine_config: EngineConfig,
-        /,
-    ) -> Awaitable[ContextReport]: ...
-
-
-def add_parser(commands: Commands, explain_place: ExplainPlace) -> None:
+def add_parser(commands: Commands) -> None:
     parser = commands.add_parser(
         "context",
         help="show what of the repository the model sees at a place",
@@ -67,12 +49,12 @@ def add_parser(commands: Commands, explain_place: ExplainPlace) -> None:
         "--root", metavar="DIR", help="the repository (default: the one the file lies in)"
     )
     add_model_options(parser)
-    parser.set_defaults(run=partial(run, explain_place))
+    parser.set_defaults(run=run)
 
 
-def run(explain_place: ExplainPlace, args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace) -> int:
     try:
-        report = asyncio.run(_explain(explain_place, args))
+        report = asyncio.run(_explain(args))
         _show(report, args)
     except OSError as error:
         print(f"flash-lsp context: {error}", file=sys.stderr)
@@ -80,7 +62,7 @@ def run(explain_place: ExplainPlace, args: argparse.Namespace) -> int:
     return 0
 
 
-async def _explain(explain_place: ExplainPlace, args: argparse.Namespace) -> ContextReport:
+async def _explain(args: argparse.Namespace) -> ContextReport:
     path, line, column = parse_place(args.place)
     root = None if args.root is None else Path(args.root)
     overrides = settings_overrides(args)

@@ -4,7 +4,9 @@ The index proposes chunks, the engine's scorer judges their lines, and the layou
 with their gaps marked (SPEC C.8). The text around the cursor itself is never compressed.
 """
 
+import logging
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from time import monotonic
 from typing import Protocol
 
@@ -21,6 +23,9 @@ from lsp_server.workspace import Candidate, Chunk, CursorQuery, Signature
 from lsp_server.workspace.chunking import chunks_of, content_hash
 from lsp_server.workspace.identifiers import occurrences
 from lsp_server.workspace.imports import imports_of
+from lsp_server.workspace.listing import spec_of
+
+log = logging.getLogger(__name__)
 
 # What is scored at most: about 16,000 tokens, four seconds of two cores the first time.
 MOST_CHUNKS, MOST_SCORED_CHARS = 64, 56_000
@@ -62,8 +67,8 @@ class Choice(msgspec.Struct, frozen=True):
 def propose(index: Index, query: CursorQuery, path: str, options: ContextOptions) -> Proposal:
     """Collect what may be shown at a cursor; reads the index, from any thread."""
     began = monotonic()
-    banned = GitIgnoreSpec.from_lines(options.banned)
-    pinned = GitIgnoreSpec.from_lines(options.pinned)
+    banned = _spec(tuple(options.banned), "pflashBanned")
+    pinned = _spec(tuple(options.pinned), "pflashPinned")
     found = index.chunks_like(pinned, MOST_CHUNKS) if options.pinned else []
     n_pinned = len(found)
     candidates = index.candidates(query, MOST_CHUNKS)
@@ -131,6 +136,11 @@ def chosen(
     new = sorted((file for file in files if file not in old), key=lambda file: best[file.path])
     block = RepositoryBlock(name, (*old, *new), _head(proposal))
     return Choice(block, _report(proposal, selection, options, spans))
+
+
+@lru_cache(8)
+def _spec(patterns: tuple[str, ...], setting: str) -> GitIgnoreSpec:
+    return spec_of(patterns, setting, log.warning)
 
 
 def _own_chunks(query: CursorQuery, path: str, options: ContextOptions) -> list[Chunk]:

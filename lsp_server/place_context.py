@@ -18,6 +18,7 @@ from lsp_server.context_choice import Choice
 from lsp_server.context_options import ContextOptions
 from lsp_server.context_report import ContextReport
 from lsp_server.places import input_at
+from lsp_server.prompt import CompletionInput
 from lsp_server.repository_context import RepositoryContext, Situation
 from lsp_server.settings import Settings, merge
 from lsp_server.workspace import CursorQuery, IndexOptions, WorkspaceIndex
@@ -43,21 +44,20 @@ async def explain_place(
     engine = InProcessEngine(engine_config)
     try:
         await engine.start()
-        return (await choose_at(engine, path, line, column, root, options)).report
+        inp = input_at(path, line, column)
+        return (await choose_for(engine, path, inp, root, options)).report
     finally:
         await engine.close()
 
 
-async def choose_at(
+async def choose_for(
     engine: AsyncEngine,
     path: Path,
-    line: int,
-    column: int,
+    inp: CompletionInput,
     root: Path | None,
     options: ContextOptions,
 ) -> Choice:
-    """Index the repository, then choose for a place (both counted from 1). Raises EngineError."""
-    inp = input_at(path, line, column)
+    """Index the repository, then choose for the text around a place. Raises EngineError."""
     path = path.resolve()
     root = (root or repository_of(path)).resolve()
     if not path.is_relative_to(root):

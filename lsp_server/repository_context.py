@@ -18,6 +18,7 @@ from engine.request import BACKGROUND, GenerateRequest, ModelInfo
 from lsp_server.context_choice import Choice, Index, Proposal, chosen, propose
 from lsp_server.context_options import ContextOptions
 from lsp_server.context_report import ContextReport
+from lsp_server.diffs import split_lines
 from lsp_server.prompt.repository import RepositoryBlock, block_parts
 from lsp_server.workspace import CursorQuery
 from lsp_server.workspace.imports import imports_of
@@ -47,10 +48,9 @@ class _State(msgspec.Struct):
     key: object = None
     chosen_s: float = float("-inf")
     task: asyncio.Task[None] | None = None
-    n_kept: int = 0  # choices in a row that did not pay for a change
 
 
-class ContextCounts(msgspec.Struct, kw_only=True, rename="camel"):
+class ContextCounts(msgspec.Struct, kw_only=True):
     """What choosing did since the start."""
 
     n_choices: int = 0
@@ -75,6 +75,11 @@ class RepositoryContext:
         self._engine, self._index, self._options = engine, index, options
         self._states: dict[str, _State] = {}
         self.counts = ContextCounts()
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there may be blocks at all."""
+        return self._index() is not None and self._options().mode != "off"
 
     def block(self, situation: Situation) -> RepositoryBlock | None:
         """The block that is ready for a prompt at this place; begins to choose a better one."""
@@ -150,6 +155,7 @@ class RepositoryContext:
             state.choice = choice
             self.counts.n_adopted += 1
         except EngineError as error:
+            state.key = None  # the same place is worth another try
             self.counts.n_failed += 1
             log.info("no repository context for %s: %s", situation.path, error)
         finally:
@@ -205,11 +211,11 @@ def _is_good_enough(old: Choice, new: Choice) -> bool:
     now = {
         (span.path, span.first_line + i): line
         for span in new.report.spans
-        for i, line in enumerate(span.text.splitlines())
+        for i, line in enumerate(split_lines(span.text))
     }
     shown: set[tuple[str, int]] = set()
     for span in old.report.spans:
-        for i, line in enumerate(span.text.splitlines() if span.is_kept else ()):
+        for i, line in enumerate(split_lines(span.text) if span.is_kept else ()):
             place = (span.path, span.first_line + i)
             if now.get(place, line) != line:
                 return False  # the file was edited

@@ -1,5 +1,6 @@
 """From tokens to lines: which line of a text each token begins in."""
 
+import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,9 +14,7 @@ Floats = NDArray[np.float32]
 
 def split_lines(text: str) -> list[str]:
     """The lines with their ends; only "\\n" ends one."""
-    lines = text.split("\n")
-    ended = [line + "\n" for line in lines[:-1]]
-    return ended if lines[-1] == "" else [*ended, lines[-1]]
+    return list(io.StringIO(text, newline="\n"))
 
 
 def lines_of_tokens(tokenizer: Tokenizer, ids: Sequence[int], text: str) -> Int32s:
@@ -36,7 +35,7 @@ def shares_of_lines(shares: Floats, lines: Int32s, n_lines: int) -> Floats:
     """What each line gets (n_lines,): the sum of its tokens' shares over the root of their number.
 
     Between sum and mean: neither long lines nor one lucky token of a short line win
-    (benchmarks/scorer_recall.py).
+    (benchmarks/cross_file.py --recall).
     """
     counts = np.bincount(lines, minlength=n_lines)
     sums = np.bincount(lines, shares, minlength=n_lines)

@@ -23,22 +23,21 @@ def load_pflash(
     config: EngineConfig, file: GgufFile, tokenizer: Tokenizer, model: CpuModel
 ) -> PFlash:
     """Raises what loading a model raises, if another one is to score."""
-    directory = None if config.models_dir is None else Path(config.models_dir)
+    path = file.path
     if config.scorer is None:
-        scorer = _make_scorer(file, tokenizer, model, config)
+        scorer = _make_scorer(file, tokenizer, model)
     else:
-        with GgufFile(catalogue.find(config.scorer, directory)) as other:
-            scorer = _make_scorer(other, _same_or_own(other, tokenizer), model, config)
-    path = file.path if config.scorer is None else catalogue.find(config.scorer, directory)
+        directory = None if config.models_dir is None else Path(config.models_dir)
+        path = catalogue.find(config.scorer, directory)
+        with GgufFile(path) as other:
+            scorer = _make_scorer(other, _same_or_own(other, tokenizer), model)
     folder = Path(platformdirs.user_cache_dir("flash-lsp")) / "scorer"
     name = fingerprint(path, f"{scorer.name} {isa_name()}")
     store = KeyStore(config.scorer_memory_bytes, folder / name, config.scorer_disk_bytes)
     return PFlash(scorer, tokenizer, store)
 
 
-def _make_scorer(
-    file: GgufFile, tokenizer: Tokenizer, model: CpuModel, config: EngineConfig
-) -> Scorer:
+def _make_scorer(file: GgufFile, tokenizer: Tokenizer, model: CpuModel) -> Scorer:
     shape = Hyperparameters.from_gguf(file)
     tensors = weights.of_gguf(file, native_type)
     program = build_program(file, tensors, probe_of(shape.n_layer))

@@ -20,7 +20,7 @@ from engine.pflash.lines import (
 )
 from engine.pflash.scorer import SEGMENT_TOKENS, Halves, Scorer
 from engine.pflash.selection import GAP_TOKENS, HEADER_TOKENS, ScoredLines, choose
-from engine.request import Segment, SelectedSpan, Selection, SelectRequest
+from engine.request import Segment, Selection, SelectRequest
 from engine.tokenizer import Tokenizer
 
 # Rows of the query that ask, and the tokens before them that they are computed with.
@@ -89,7 +89,7 @@ class PFlash:
         keys = [self._keys_of(text, result) for text in texts]
         result.milliseconds["keys"] = _ms_since(began)
         began = monotonic()
-        ids = self.scorer.tokenizer.encode(request.query[-8 * QUERY_TOKENS :])[-QUERY_TOKENS:]
+        ids = self._query_ids(request)
         result.n_tokens_run += len(ids)
         probed = self.scorer.probe(ids, min(QUERY_ROWS, len(ids)))
         result.milliseconds["query"] = _ms_since(began)
@@ -102,7 +102,7 @@ class PFlash:
         self, texts: list[_Text], request: SelectRequest, result: Selection
     ) -> list[Floats]:
         began = monotonic()
-        query = self.scorer.tokenizer.encode(request.query[-8 * QUERY_TOKENS :])[-QUERY_TOKENS:]
+        query = self._query_ids(request)
         ids = [id for text in texts for id in text.ids] + query
         result.n_tokens_run += len(ids)
         probed = self.scorer.probe(ids, min(QUERY_ROWS, len(query)), request.alpha)
@@ -116,6 +116,9 @@ class PFlash:
         shares = self._shares(probed.queries, [*keys, probed.keys[start:]])
         result.milliseconds["attention"] = _ms_since(began)
         return shares
+
+    def _query_ids(self, request: SelectRequest) -> list[int]:
+        return self.scorer.tokenizer.encode(request.query[-8 * QUERY_TOKENS :])[-QUERY_TOKENS:]
 
     def _shares(self, queries: Floats, keys: list[Halves]) -> list[Floats]:
         scale = self.scorer.scale
@@ -158,12 +161,8 @@ class PFlash:
             ScoredLines(text.lines, text.n_tokens, score, segment.forced)
             for text, score, segment in zip(texts, scores, request.segments, strict=True)
         ]
-        chosen = choose(scored, 0 if result.abstained else budget)
-        result.spans = [
-            [SelectedSpan(s.first, s.end, s.n_tokens, s.score, s.is_kept, s.reason) for s in spans]
-            for spans in chosen
-        ]
-        result.kept_tokens = sum(s.n_tokens for spans in chosen for s in spans if s.is_kept)
+        result.spans = choose(scored, 0 if result.abstained else budget)
+        result.kept_tokens = sum(s.n_tokens for spans in result.spans for s in spans if s.is_kept)
 
     def _line_scores(
         self, texts: list[_Text], shares: list[Floats], priors: Sequence[float]

@@ -2,7 +2,8 @@
 
 Queries and keys are taken before rotation, so that distance does not bury what is far away; the
 layers themselves rotate as ever. The mean over heads and rows judges better than the maximum over
-heads that was published, and a few early layers better than any one (benchmarks/scorer_recall.py).
+heads that was published, and a few early layers better than any one
+(benchmarks/cross_file.py --recall).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -62,10 +63,6 @@ class Scorer:
         self._build, self._weights, self._beside = build, weights, beside
         self._models = {0.0: self._make_model(0.0)}  # by alpha
         self._kv = self._make_kv(SEGMENT_TOKENS + _STEP_ROWS)
-
-    @property
-    def arena_bytes(self) -> int:
-        return sum(model.arena_bytes for model in self._models.values())
 
     @property
     def scale(self) -> float:

@@ -7,6 +7,7 @@ from itertools import groupby
 import numpy as np
 
 from engine.pflash.lines import Floats, Int32s
+from engine.request import SelectedSpan
 
 MOST_UNIT_LINES = 12
 # What naming a file and marking a gap cost beside the lines, in tokens.
@@ -27,18 +28,6 @@ class ScoredLines:
 
 
 @dataclass(frozen=True)
-class Span:
-    """Lines [first, end) of a segment; all spans of a segment together are all of its lines."""
-
-    first: int
-    end: int
-    n_tokens: int
-    score: float
-    is_kept: bool
-    reason: str
-
-
-@dataclass(frozen=True)
 class _Unit:
     score: float
     segment: int
@@ -46,7 +35,7 @@ class _Unit:
     end: int
 
 
-def choose(segments: Sequence[ScoredLines], budget_tokens: int) -> list[list[Span]]:
+def choose(segments: Sequence[ScoredLines], budget_tokens: int) -> list[list[SelectedSpan]]:
     """The spans of every segment in order of lines, kept or not.
 
     Forced lines come first, then whole units of the best scores, each with the heads of the
@@ -134,15 +123,17 @@ def _units(segments: Sequence[ScoredLines]) -> list[_Unit]:
     return units
 
 
-def _spans(segment: ScoredLines, reasons: Mapping[int, str]) -> list[Span]:
+def _spans(segment: ScoredLines, reasons: Mapping[int, str]) -> list[SelectedSpan]:
     """Neighbouring lines of one reason are one span; lines without a reason were dropped."""
-    spans: list[Span] = []
+    spans: list[SelectedSpan] = []
     for reason, lines in groupby(range(len(segment.lines)), reasons.get):
         numbers = list(lines)
         first, end = numbers[0], numbers[-1] + 1
         n_tokens = int(segment.n_tokens[first:end].sum())
         score = float(segment.scores[first:end].max())
-        spans.append(Span(first, end, n_tokens, score, reason is not None, reason or DROPPED))
+        spans.append(
+            SelectedSpan(first, end, n_tokens, score, reason is not None, reason or DROPPED)
+        )
     return spans
 
 

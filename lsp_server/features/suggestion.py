@@ -151,9 +151,13 @@ async def _complete(
             await engine.ready()
     except TimeoutError:
         return [Completion(text="", skipped_reason="still-loading")]
-    block = ls.repository.block(situation_at(ls, document, place))
-    inp = dataclasses.replace(inp, repository=block)
-    options = _options(ls, document, query)
+    if ls.repository.is_on:
+        block = ls.repository.block(situation_at(ls, document, place))
+        inp = dataclasses.replace(inp, repository=block)
+    options = _options(ls, document.uri)
+    if query.is_automatic:
+        n_chars = ls.pace.suffix_chars(options.max_suffix_chars, ls.settings.latency_budget_ms)
+        options = msgspec.structs.replace(options, max_suffix_chars=n_chars)
     ls.ahead.drop(document.uri)
     text = _TextSoFar(inp)
     generating = asyncio.ensure_future(
@@ -175,18 +179,15 @@ async def _complete(
     return completions
 
 
-def _options(ls: "FlashServer", document: Document, query: Query) -> CompletionOptions:
+def _options(ls: "FlashServer", document: str) -> CompletionOptions:
     settings = ls.settings
-    suffix_chars = settings.suffix_chars
-    if query.is_automatic:
-        suffix_chars = ls.pace.suffix_chars(suffix_chars, settings.latency_budget_ms)
     return CompletionOptions(
         max_tokens=settings.max_tokens,
         sampling=settings.sampling,
         max_prefix_chars=settings.prefix_chars,
-        max_suffix_chars=suffix_chars,
+        max_suffix_chars=settings.suffix_chars,
         deadline_ms=settings.deadline_ms,
-        document=document.uri,
+        document=document,
     )
 
 
@@ -238,14 +239,8 @@ async def _foresee(ls: "FlashServer", uri: str, inp: CompletionInput, text: str)
     if not ls.settings.prefetch:
         return
     then = dataclasses.replace(inp, prefix=inp.prefix + text)
-    settings = ls.settings
-    options = CompletionOptions(
-        max_tokens=settings.max_tokens,
-        sampling=settings.sampling,
-        max_prefix_chars=settings.prefix_chars,
-        max_suffix_chars=settings.suffix_chars,
-        document=f"ahead {uri}",
-        priority=BACKGROUND,
+    options = msgspec.structs.replace(
+        _options(ls, f"ahead {uri}"), deadline_ms=None, priority=BACKGROUND
     )
     done = await complete(await ls.engine_owner.engine(), then, options)
     if done.result is not None and done.result.finish_reason is not FinishReason.CANCELLED:

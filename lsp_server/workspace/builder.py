@@ -24,7 +24,7 @@ RESCAN_DELAY_S = 0.5
 _MOST_DELAY_S = 1.0
 _COMMIT_S = 0.5
 _TELL_S = 0.25
-# While completions run, one file gets its turn after this long, so that a build ends some time.
+# While completions run, one file gets its turn after this long: a build ends, an edit is found.
 _MOST_PAUSE_S = 0.25
 _PAUSE_S = 0.02
 _MOST_SINGLE_CHANGES = 500  # of more, a scan is cheaper
@@ -225,12 +225,16 @@ class Builder:
             self._take_documents()
         if self._is_busy():
             shelf.store.commit()
-            end_s = now_s + _MOST_PAUSE_S
-            while self._is_busy() and time.monotonic() < end_s and not self._is_stopping:
-                time.sleep(_PAUSE_S)
+            self._make_room()
         elif now_s - self._rested_s > _SLICE_S:
             time.sleep(_REST_S)
             self._rested_s = time.monotonic()
+
+    def _make_room(self) -> None:
+        """Let completions that run go first, for a while."""
+        end_s = time.monotonic() + _MOST_PAUSE_S
+        while self._is_busy() and time.monotonic() < end_s and not self._is_stopping:
+            time.sleep(_PAUSE_S)
 
     def _tell(self) -> None:
         self._told_s = time.monotonic()
@@ -242,6 +246,7 @@ class Builder:
             due = [uri for uri, pending in self._documents.items() if pending.due_s <= now_s]
             taken = [(uri, self._documents.pop(uri)) for uri in due]
         for uri, pending in taken:
+            self._make_room()
             if (found := self._locate(uri)) is not None:
                 self._guarded(found[0], lambda f=found, p=pending: _follow(f[0], f[1], p))
 
@@ -256,6 +261,7 @@ class Builder:
                 by_shelf.setdefault(self.shelves.index(found[0]), []).append(found[1])
         needs_scan = False
         for n, paths in by_shelf.items():
+            self._make_room()
             shelf = self.shelves[n]
             if len(paths) > _MOST_SINGLE_CHANGES or any(map(is_ignore_file, paths)):
                 needs_scan = True

@@ -33,7 +33,7 @@ class Listing:
 
     def __init__(self, root: Path, excluded: Sequence[str], warn: Callable[[str], None]) -> None:
         self._root, self._warn = root, warn
-        self._excluded = _spec(excluded, "indexExclude", warn)
+        self._excluded = spec_of(excluded, "indexExclude", warn)
         self._uses_git = _is_checkout(root)
 
     def files(self) -> list[str]:
@@ -108,7 +108,7 @@ class Listing:
         except OSError:
             return specs
         name = f"{folder}{_IGNORE_FILE}"
-        return (*specs, (folder, _spec(lines, name, self._warn)))
+        return (*specs, (folder, spec_of(lines, name, self._warn)))
 
     def _is_ignored_by_files(self, path: str) -> bool:
         parts = path.split("/")
@@ -134,7 +134,7 @@ def _is_ignored(path: str, specs: tuple[tuple[str, GitIgnoreSpec], ...]) -> bool
     return False
 
 
-def _spec(lines: Sequence[str], name: str, warn: Callable[[str], None]) -> GitIgnoreSpec:
+def spec_of(lines: Sequence[str], name: str, warn: Callable[[str], None]) -> GitIgnoreSpec:
     """Read patterns one by one, so that a broken one spoils no other."""
     good: list[str] = []
     for line in lines:

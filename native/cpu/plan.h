@@ -69,9 +69,9 @@ struct TopK {
     std::vector<float> log_probs;  // (R, k)
 };
 
-// What one thread works with during an attention op, allocated with the plan.
 class BlockSelection;
 
+// What one thread works with during an attention op, allocated with the plan.
 struct AttentionScratch {
     struct alignas(64) Line {
         float numbers[16];

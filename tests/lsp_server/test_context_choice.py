@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from engine.cancel import CancelToken
@@ -115,3 +116,13 @@ async def test_line_ends_of_other_systems_lose_no_lines(engine, tmp_path):
         choice = choose(engine, index, tmp_path, "x = ‸", options)
     shown = {file.path: file.text for file in choice.block.files}
     assert shown == {"dos.py": "a = 1\nb = 2\n", "mac.py": "def c():\n  d = 3\n"}
+
+
+async def test_a_broken_pattern_spoils_no_other(
+    engine: Engine, index: WorkspaceIndex, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    wrong = msgspec.structs.replace(OPTIONS, banned=("!", "store.py"), pinned=("!", "notes.py"))
+    report = choose(engine, index, tmp_path, options=wrong).report
+    assert "store.py" not in paths(report, kept=True) | paths(report, kept=False)
+    assert "notes.py" in paths(report, kept=True)
+    assert "pattern '!' of pflashBanned was ignored" in caplog.text

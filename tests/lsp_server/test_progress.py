@@ -1,7 +1,10 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from engine.client import EngineState
+from lsp_server.workspace import IndexStatus
 from tests.lsp_server.memory_editor import ReplyError, Session
 
 LOADING = EngineState.LOADING
@@ -68,3 +71,29 @@ async def test_every_load_has_its_own_progress(new_session: Callable[..., Sessio
     kinds = [kind for kind, _ in shown(session)]
     assert kinds == ["begin", "end", "begin", "end"]
     assert len({params["token"] for params in session.editor.notified("$/progress")}) == 2
+
+
+async def test_a_long_build_of_the_index_is_shown_and_a_short_one_is_not(
+    new_session: Callable[..., Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = new_session()
+    await session.begin(**WELCOME)
+
+    def hear(fraction: float) -> None:
+        is_building = fraction < 1
+        status = IndexStatus(n_files=7, is_building=is_building, fraction=fraction)
+        session.server._on_index_status(status)
+
+    for fraction in (0.0, 0.5, 1.0):
+        hear(fraction)
+    created = session.editor.notified("window/workDoneProgress/create")
+    assert [params for params in created if "index" in params["token"]] == []
+    monkeypatch.setattr("lsp_server.server._SHOW_INDEXING_AFTER_S", -1.0)
+    hear(0.0)
+    hear(0.25)
+    await session.editor.until(lambda: shown(session) == [("begin", 25)])
+    hear(0.5)
+    hear(1.0)
+    assert shown(session) == [("begin", 25), ("report", 50), ("end", None)]
+    values = [params["value"] for params in session.editor.notified("$/progress")]
+    assert [v["message"] for v in values[1:]] == ["indexing: 7 files", "7 files are indexed"]

@@ -118,6 +118,22 @@ async def test_an_edited_file_is_shown_as_it_is_now(bench: Bench):
     assert "size = 1" in block.files[0].text
 
 
+async def test_a_failed_choice_is_tried_again_at_the_same_place(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    async def fail(request: SelectRequest) -> Selection:
+        raise EngineError("the engine was restarted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.engine, "select", fail)
+        bench.block()
+        await bench.context.idle()
+    assert bench.context.counts.n_failed == 1
+    assert bench.block() is None
+    await bench.context.idle()
+    assert bench.block() is not None
+
+
 @pytest.mark.parametrize("why", ["off", "no index"])
 async def test_there_is_no_block_where_none_is_wanted(bench: Bench, why: str):
     if why == "off":

@@ -298,3 +298,26 @@ async def test_answers_come_while_it_is_being_built(folder: Path, cache: Path) -
     finally:
         await index.stop()
     assert index.candidates(query_at(folder, "a.py", "alpha‸")) == []
+
+
+async def test_an_edit_lets_a_completion_go_first_but_not_for_ever(
+    folder: Path, cache: Path
+) -> None:
+    was_found: list[bool] = []
+    is_typing = False
+
+    def is_busy() -> bool:
+        if is_typing:
+            was_found.append(bool(index.signatures(["added"])))
+        return is_typing
+
+    index = WorkspaceIndex(IndexOptions(cache_dir=cache), is_busy)
+    await index.start([folder.as_uri()])
+    try:
+        await built(index)
+        is_typing = True
+        index.update_document((folder / "a.py").as_uri(), "def added(): pass\n", "python")
+        await until(lambda: index.signatures(["added"]))
+        assert was_found and not was_found[0]
+    finally:
+        await index.stop()
