@@ -14,6 +14,7 @@ import msgspec
 
 from engine.config import EngineConfig
 from engine.errors import EngineDiedError, EngineError
+from engine.fallback import DeviceFallback
 from engine.frames import (
     Accepted,
     Cancel,
@@ -57,12 +58,17 @@ class EngineState(StrEnum):
 
 
 class EngineStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """`fraction` is the progress of loading, in 0..1; `info` is there when READY."""
+    """`fraction` is the progress of loading, in 0..1; `info` is there when READY.
+
+    `fallback` says why the engine is on the processor although a GPU was asked for; it is empty
+    otherwise.
+    """
 
     state: EngineState
     message: str
     fraction: float = 0.0
     info: ModelInfo | None = None
+    fallback: str = ""
 
 
 class AsyncEngine(Protocol):
@@ -154,7 +160,7 @@ class _SupervisedEngine(AsyncEngine):
 
     def __init__(self, config: EngineConfig, new_link: Callable[[], Link]) -> None:
         self.on_state = None
-        self._config = config
+        self._device = DeviceFallback(config)
         self._new_link = new_link
         self._link: Link | None = None
         self._supervisor: asyncio.Task[None] | None = None
@@ -240,6 +246,7 @@ class _SupervisedEngine(AsyncEngine):
         await self._end_life()
         self._abandon_requests(EngineDiedError("restarted on request"))
         self._restarts = RestartPolicy()
+        self._device.reset()
         self._set_status(EngineState.STARTING, "restarting")
         await self.start()
 
@@ -270,11 +277,14 @@ class _SupervisedEngine(AsyncEngine):
         """Live one life; returns how long to wait before the next one, None if there is none."""
         self._set_status(EngineState.STARTING, "starting the engine")
         link = self._link = self._new_link()
-        why_not_opened = None
+        why_not_opened, is_turned_away = None, False
         try:
             await link.open()
-            link.send(Load(self._config))
+            link.send(Load(self._device.config))
             while self.state is not EngineState.FAILED and (frame := await link.receive()):
+                if isinstance(frame, LoadFailed) and self._turns_away(frame.error):
+                    is_turned_away = True
+                    break
                 self._take(frame)
         except EngineDiedError as error:
             why_not_opened = error.detail
@@ -286,7 +296,16 @@ class _SupervisedEngine(AsyncEngine):
         # Closing the link may swallow the cancellation that `close` sent; the state still tells.
         if self.state in (EngineState.FAILED, EngineState.CLOSED):
             return None
+        if is_turned_away:
+            return 0.0
         return self._mourn(why_not_opened or how, was_loading=was_loading)
+
+    def _turns_away(self, error: ErrorInfo) -> bool:
+        """Whether a load failed for the device's sake, so that the next life gets another."""
+        is_turned_away = self._device.note_failed_load(error.to_error())
+        if is_turned_away:
+            _log.error("%s", self._device.reason)
+        return is_turned_away
 
     def _mourn(self, how: str, *, was_loading: bool) -> float | None:
         """Tell everyone of a death; returns how long to wait before the next life, if any."""
@@ -296,7 +315,11 @@ class _SupervisedEngine(AsyncEngine):
             if not pending.is_accepted:
                 _answer(pending.result, _NotDelivered())
         self._abandon_requests(error)
-        pause_s = self._restarts.pause_s(time.monotonic(), was_loading=was_loading)
+        now_s = time.monotonic()
+        if self._device.note_end(now_s, how):
+            _log.error("%s", self._device.reason)
+            self._restarts = RestartPolicy()  # deaths on a GPU say nothing about the processor
+        pause_s = self._restarts.pause_s(now_s, was_loading=was_loading)
         if pause_s is None:
             message = (
                 f"the engine ended {self._restarts.max_deaths} times within "
@@ -315,7 +338,11 @@ class _SupervisedEngine(AsyncEngine):
                     EngineState.LOADING, frame.progress.message, fraction=frame.progress.fraction
                 )
             case Loaded():
-                self._set_status(EngineState.READY, frame.info.name, fraction=1, info=frame.info)
+                self._device.note_loaded(frame.info.backend)
+                reason = self._device.reason
+                message = f"{frame.info.name} on the processor: {reason}" if reason else ""
+                message = message or frame.info.name
+                self._set_status(EngineState.READY, message, fraction=1, info=frame.info)
             case LoadFailed():
                 self._fail(frame.error)
             case Accepted():
@@ -378,7 +405,13 @@ class _SupervisedEngine(AsyncEngine):
             return
         if state is not EngineState.FAILED:
             self._failure = None
-        self._status = EngineStatus(state=state, message=message, fraction=fraction, info=info)
+        self._status = EngineStatus(
+            state=state,
+            message=message,
+            fraction=fraction,
+            info=info,
+            fallback="" if state is EngineState.CLOSED else self._device.reason,
+        )
         if state in (EngineState.READY, EngineState.FAILED, EngineState.CLOSED):
             self._is_settled.set()
         else:

@@ -11,6 +11,9 @@ MOST_TREE_NODES = 63  # with the root they are the bits of one 64-bit mask
 SpeculationMode: TypeAlias = Literal["off", "auto", "dflash", "lookup"]
 # How the KV cache holds numbers: halves, or bytes with a scale for each group of 32.
 KvCacheType: TypeAlias = Literal["f16", "q8_0"]
+# Where models run: on the processor, or on a GPU; "auto" is a GPU if there is one that can be used,
+# "emulated" is a GPU's kernels on the processor.
+BackendName: TypeAlias = Literal["auto", "cpu", "hip", "cuda", "emulated"]
 
 
 class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -42,6 +45,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     models_dir: str | None = None
     is_exact: bool = False
     kv_type: KvCacheType = "f16"
+    backend: BackendName = "cpu"
     speculation: SpeculationMode = "auto"
     tree_budget: Annotated[int, Meta(ge=1, le=MOST_TREE_NODES)] | None = None
     drafter: str | None = None

@@ -2,15 +2,18 @@
 
 import argparse
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import msgspec
+import platformdirs
 from rich.console import Console
 from rich.table import Table
 
 from engine import catalogue, memory
+from engine.backends.gpu.discovery import discover
 from engine.cancel import CancelToken
 from engine.config import EngineConfig
 from engine.engine import Engine
@@ -50,8 +53,14 @@ def examine(models_dir: Path | None) -> dict[str, Any]:
     """Everything `doctor --json` prints. Runs the default model for a moment if it is here."""
     models = [describe(entry, models_dir) for entry in catalogue.entries()]
     free = memory.available_bytes()
-    speed, problem = measure_speed(models_dir) if models[0]["path"] else (None, None)
-    problems = [problem] if problem else []
+    trial = try_default_model(models_dir) if models[0]["path"] else None
+    gpus = discover()
+    problems = [{"what": found.what, "do": found.do} for found in gpus.problems]
+    if isinstance(trial, EngineError):
+        do = "see the message; flash-lsp models fetch repairs files"
+        problems.append({"what": str(trial), "do": do})
+        trial = None
+    speed = None if trial is None else trial.tokens_per_s
     if not any(model["path"] for model in models):
         problems.append(
             {"what": "no model is here", "do": "run: flash-lsp models fetch, or flash-lsp demo"}
@@ -73,13 +82,15 @@ def examine(models_dir: Path | None) -> dict[str, Any]:
             **describe_topology(read_topology(), default_bytes),
             "instruction_set": instruction_set(),
         },
-        "gpus": [],
+        "gpus": [msgspec.to_builtins(gpu) for gpu in gpus.gpus],
         "models": models,
         "memory": {
             "available_bytes": free,
+            "default_model_bytes": None if trial is None else trial.memory_bytes,
             "disk_free_bytes": disk_free,
             "models_dir": str(directory),
         },
+        "calibration": calibration(),
         "speed": {"default_model_tokens_per_s": speed},
         "recommended_model": recommend(speed, free, models),
         "problems": problems,
@@ -123,13 +134,35 @@ def processor_rows(cpu: dict[str, Any]) -> list[tuple[str, str]]:
     return [*rows, ("threads", f"{cpu['default_threads']} by default")]
 
 
-def measure_speed(models_dir: Path | None) -> tuple[float | None, dict[str, str] | None]:
-    """Decoding speed of the default model in tokens per second, or the problem it has."""
+def gpu_rows(gpus: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """The table's rows about GPUs."""
+    if not gpus:
+        return [("GPU", "none: the processor computes")]
+    rows: list[tuple[str, str]] = []
+    for gpu in gpus:
+        memory_kind = "shared memory" if gpu["is_integrated"] else "memory"
+        text = (
+            f"{gpu['name']} ({gpu['arch']}, {gpu['n_units']} units, {gpu['driver']}), "
+            f"{gpu['free_bytes'] / 2**30:.1f} of {gpu['memory_bytes'] / 2**30:.1f} GiB "
+            f"{memory_kind} free"
+        )
+        rows.append(("GPU", text if gpu["is_usable"] else f"{text}\nnot usable: see below"))
+    return rows
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The default model, loaded as the server would and run for a moment."""
+
+    tokens_per_s: float
+    memory_bytes: int
+
+
+def try_default_model(models_dir: Path | None) -> Trial | EngineError:
+    """What came of trying; the error says why nothing did."""
     try:
         config = EngineConfig(
             model=catalogue.DEFAULT_MODEL,
-            n_ctx=512,
-            prefix_cache_bytes=0,
             speculation="off",
             models_dir=str(models_dir) if models_dir else None,
         )
@@ -143,11 +176,18 @@ def measure_speed(models_dir: Path | None) -> tuple[float | None, dict[str, str]
         elapsed_s = monotonic() - started
         engine.close()
     except EngineError as error:
-        return None, {
-            "what": str(error),
-            "do": "see the message; flash-lsp models fetch repairs files",
-        }
-    return max(result.n_steps, 1) / elapsed_s, None
+        return error
+    return Trial(max(result.n_steps, 1) / elapsed_s, engine.info.memory_bytes)
+
+
+def calibration() -> dict[str, Any]:
+    """What was measured or compiled for this machine and is kept between starts."""
+    folder = Path(platformdirs.user_cache_dir("flash-lsp"))
+    return {
+        "folder": str(folder),
+        "models_with_step_costs": len(list(folder.glob("step_costs/*.json"))),
+        "gpu_kernel_images": len(list(folder.glob("kernels/*.image"))),
+    }
 
 
 def recommend(speed: float | None, free: int | None, models: list[dict[str, Any]]) -> str:
@@ -165,6 +205,19 @@ def instruction_set() -> str:
     return isa_name()
 
 
+def memory_text(free: int | None, default_model_bytes: int | None) -> str:
+    text = "unknown" if free is None else f"{free / 2**30:.1f} GiB available"
+    if default_model_bytes is None:
+        return text
+    return f"{text}; the default model and its caches take up to {default_model_bytes / 2**30:.1f}"
+
+
+def calibration_text(kept: dict[str, Any]) -> str:
+    n_costs, n_images = kept["models_with_step_costs"], kept["gpu_kernel_images"]
+    costs = f"step costs of {n_costs} models are known" if n_costs else "no step costs known yet"
+    return costs + (f"; GPU kernels are compiled ({n_images})" if n_images else "")
+
+
 def show(found: dict[str, Any]) -> None:
     console = Console(highlight=False)
     cpu, where = found["cpu"], found["memory"]
@@ -174,7 +227,9 @@ def show(found: dict[str, Any]) -> None:
     for name, value in processor_rows(cpu):
         table.add_row(name, value)
     table.add_row("kernels", cpu["instruction_set"])
-    table.add_row("memory", "unknown" if free is None else f"{free / 2**30:.1f} GiB available")
+    for name, value in gpu_rows(found["gpus"]):
+        table.add_row(name, value)
+    table.add_row("memory", memory_text(free, where["default_model_bytes"]))
     table.add_row(
         "models in", f"{where['models_dir']} ({where['disk_free_bytes'] / 1e9:.0f} GB free)"
     )
@@ -185,6 +240,7 @@ def show(found: dict[str, Any]) -> None:
     table.add_row(
         "speed", "not measured" if speed is None else f"{speed:.0f} tok/s (default model)"
     )
+    table.add_row("calibration", calibration_text(found["calibration"]))
     table.add_row("recommended", found["recommended_model"])
     console.print(table)
     for problem in found["problems"]:

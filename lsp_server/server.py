@@ -204,6 +204,8 @@ class FlashServer(LanguageServer):
             message = f"flash-lsp offers no completions: {status.message}"
             log.error("%s", message)
             self.show_message(types.MessageType.Error, message)
+        elif status.state is EngineState.READY and status.fallback:
+            self.show_message(types.MessageType.Warning, f"flash-lsp is slower: {status.message}")
 
     def _is_busy(self) -> bool:
         """Whether someone waits for the model, so that everything else should hold back."""

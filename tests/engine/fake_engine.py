@@ -3,8 +3,9 @@
 Prompts, the texts of all parts joined: `say WORD...` emits the words; `slow N SECONDS` emits N
 words with a pause before each; `crash CODE` ends the process; `hang` ignores everything;
 `overflow`, `bug` and `lost` raise; `print` writes to the standard output first; `thread` tells the
-thread that runs it; `deadline` tells the deadline it was given.
+thread that runs it; `deadline` tells the deadline it was given; `backend` the backend.
 Models: `fake`; `missing` cannot be found; `bug`; `lethal` ends the process; `slow` takes a second;
+`no-gpu` is refused, and `lethal-gpu` ends the process, by every backend but the processor;
 `hang` never loads; `deadly-once:FILE` and `deadly-twice:FILE` count their loads in FILE.
 """
 
@@ -17,7 +18,12 @@ from pathlib import Path
 
 from engine.cancel import CancelToken
 from engine.config import EngineConfig
-from engine.errors import ContextOverflowError, DeviceLostError, ModelNotFoundError
+from engine.errors import (
+    ContextOverflowError,
+    DeviceLostError,
+    ModelNotFoundError,
+    NativeError,
+)
 from engine.request import (
     EngineStats,
     FinishReason,
@@ -42,7 +48,8 @@ def request(prompt: str, **options: object) -> GenerateRequest:
 
 class FakeEngine:
     def __init__(self, config: EngineConfig) -> None:
-        self.info = _info(config.model)
+        self.info = _info(config.model, config.backend)
+        self._backend = config.backend
         self._stats = EngineStats()
 
     @classmethod
@@ -59,6 +66,10 @@ class FakeEngine:
                 raise ZeroDivisionError("in the loader")
             case "lethal":
                 _die(7)
+            case "no-gpu" if config.backend != "cpu":
+                raise NativeError("opening the device", "there is none")
+            case "lethal-gpu" if config.backend != "cpu":
+                _die(9)
             case "slow":
                 time.sleep(1)
             case "hang":
@@ -82,6 +93,7 @@ class FakeEngine:
     ) -> GenerateResult:
         self._stats.n_requests += 1
         prompt = "".join(part.text for part in request.prompt)
+        prompt = f"say {self._backend}" if prompt == "backend" else prompt
         text, reason = "", FinishReason.LENGTH
         for word in _words(prompt, request, cancel):
             if cancel.is_cancelled:
@@ -154,7 +166,7 @@ def _count(file: Path) -> int:
     return n
 
 
-def _info(name: str) -> ModelInfo:
+def _info(name: str, backend: str) -> ModelInfo:
     return ModelInfo(
         name=name,
         path=f"/{name}.gguf",
@@ -165,7 +177,7 @@ def _info(name: str) -> ModelInfo:
         weight_bytes=1,
         memory_bytes=1,
         n_threads=1,
-        backend="fake",
+        backend=f"{backend} (fake)",
         load_ms=1.0,
         special_tokens=("<|end|>",),
     )

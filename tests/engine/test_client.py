@@ -18,6 +18,7 @@ from engine.client import (
 from engine.config import EngineConfig
 from engine.errors import (
     ContextOverflowError,
+    DeviceLostError,
     EngineDiedError,
     EngineError,
     ModelNotFoundError,
@@ -36,8 +37,10 @@ async def make():
     """Makes started engines, closes them, and lets no resource go unnoticed."""
     made: list[AsyncEngine] = []
 
-    async def make(kind: type = EngineClient, model: str = "fake", **options) -> AsyncEngine:
-        engine = kind(EngineConfig(model=model), engine=FAKE, **options)
+    async def make(
+        kind: type = EngineClient, model: str = "fake", backend: str = "cpu", **options
+    ) -> AsyncEngine:
+        engine = kind(EngineConfig(model=model, backend=backend), engine=FAKE, **options)
         engine.seen = []
         engine.on_state = engine.seen.append
         made.append(engine)
@@ -230,6 +233,56 @@ async def test_a_lost_device_is_answered_by_a_new_engine(make, kind):
         await engine.generate(request("lost"))
     await until(lambda: states(engine).count("ready") == 2)
     assert (await engine.generate(request("say fine"))).text == "fine"
+
+
+async def lose_device(engine: AsyncEngine) -> None:
+    await engine.ready()
+    n_before = states(engine).count("ready")
+    with pytest.raises(DeviceLostError, match="the device is gone"):
+        await engine.generate(request("lost"))
+    await until(lambda: states(engine).count("ready") > n_before)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_gpu_lost_once_is_used_again_and_lost_twice_given_up(make, kind, caplog):
+    engine = await make(kind, backend="cuda")
+    await lose_device(engine)
+    assert (await engine.generate(request("backend"))).text == "cuda"
+    assert engine.status.fallback == ""
+    await lose_device(engine)
+    assert (await engine.generate(request("backend"))).text == "cpu"
+    reason = engine.status.fallback
+    assert reason.startswith("the GPU failed 2 times within 10 minutes: ")
+    assert reason.endswith("the device is gone; restart the engine to try it again")
+    assert engine.status.message == f"fake on the processor: {reason}"
+    assert reason in caplog.text
+    await engine.restart()
+    assert (await engine.generate(request("backend"))).text == "cuda"
+    assert engine.status.fallback == ""
+    assert engine.status.message == "fake"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_gpu_that_cannot_be_used_leaves_the_processor_serving(make, kind):
+    engine = await make(kind, model="no-gpu", backend="hip")
+    assert (await engine.generate(request("backend"))).text == "cpu"
+    reason = "the GPU cannot be used: opening the device: there is none"
+    assert engine.status.message.startswith(f"no-gpu on the processor: {reason}; ")
+    assert "failed" not in states(engine)
+
+
+async def test_a_driver_that_ends_the_process_leaves_the_processor_serving(make):
+    engine = await make(model="lethal-gpu", backend="auto")
+    assert (await engine.generate(request("backend"))).text == "cpu"
+    assert "exit code 9: dying with 9" in engine.status.fallback
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_model_that_is_missing_is_missing_on_the_processor_too(make, kind):
+    engine = await make(kind, model="missing", backend="cuda")
+    with pytest.raises(ModelNotFoundError):
+        await engine.ready()
+    assert states(engine) == ["starting", "loading", "failed"]
 
 
 async def test_a_child_that_dies_once_while_loading_is_tried_again(make, tmp_path):

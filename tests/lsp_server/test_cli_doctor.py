@@ -1,7 +1,14 @@
-"""What doctor says of the processors."""
+"""What doctor says of the processors, the GPUs and the memory."""
+
+import subprocess
+import sys
+
+import msgspec
+import pytest
 
 from engine.topology import Node, Topology
-from lsp_server.cli_doctor import describe_topology, processor_rows
+from lsp_server.cli_doctor import describe_topology, gpu_rows, memory_text, processor_rows
+from tests.gpu.standin import libraries
 
 GIB = 2**30
 CPUS = frozenset(range(8))
@@ -43,3 +50,53 @@ def test_the_threads_are_those_of_the_model_asked_about() -> None:
     assert rows(topology, 1 * GIB)["threads"] == "3 by default"
     assert rows(topology, 4 * GIB)["threads"] == "1 by default"
     assert rows(topology, 9 * GIB)["threads"] == "4 by default"
+
+
+GPU = {
+    "name": "Radeon 8060S",
+    "arch": "gfx1151",
+    "n_units": 20,
+    "driver": "ROCm 7.2",
+    "free_bytes": 90 * GIB,
+    "memory_bytes": 96 * GIB,
+    "is_integrated": True,
+    "is_usable": True,
+}
+
+
+def test_a_gpu_is_described_in_a_line() -> None:
+    line = "Radeon 8060S (gfx1151, 20 units, ROCm 7.2), 90.0 of 96.0 GiB shared memory free"
+    assert gpu_rows([GPU]) == [("GPU", line)]
+    assert gpu_rows([{**GPU, "is_usable": False}]) == [("GPU", line + "\nnot usable: see below")]
+    assert gpu_rows([]) == [("GPU", "none: the processor computes")]
+
+
+def test_memory_says_what_the_model_takes_of_it() -> None:
+    assert memory_text(8 * GIB, GIB) == (
+        "8.0 GiB available; the default model and its caches take up to 1.0"
+    )
+    assert memory_text(None, None) == "unknown"
+
+
+KEYS = {"cpu", "gpus", "models", "memory", "calibration", "speed", "problems", "recommended_model"}
+
+
+@pytest.mark.parametrize("vendor", ["none", "hip", "cuda"])
+def test_the_command_reports_what_the_drivers_say(vendor, tmp_path) -> None:
+    folders = [] if vendor == "none" else [libraries.build(vendor, tmp_path / vendor)]
+    command = [sys.executable, "-m", "lsp_server", "doctor", "--models-dir", str(tmp_path)]
+    environment = libraries.environment(*folders, COLUMNS="200")
+    text = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    json = subprocess.run(
+        [*command, "--json"], capture_output=True, text=True, env=environment, check=True
+    )
+    found = msgspec.json.decode(json.stdout)
+    assert found.keys() == KEYS
+    assert all(problem.keys() == {"what", "do"} for problem in found["problems"])
+    if vendor == "none":
+        assert found["gpus"] == []
+        assert "none: the processor computes" in text.stdout
+    else:
+        assert [gpu["backend"] for gpu in found["gpus"]] == [vendor]
+        assert found["gpus"][0]["name"] in text.stdout
+    assert "no model is here" in text.stdout
