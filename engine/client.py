@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from engine.config import EngineConfig
-from engine.errors import EngineDiedError, EngineError
+from engine.errors import DeviceLostError, EngineDiedError, EngineError
 from engine.fallback import DeviceFallback
 from engine.frames import (
     Accepted,
@@ -277,7 +277,7 @@ class _SupervisedEngine(AsyncEngine):
         """Live one life; returns how long to wait before the next one, None if there is none."""
         self._set_status(EngineState.STARTING, "starting the engine")
         link = self._link = self._new_link()
-        why_not_opened, is_turned_away = None, False
+        why_ended, is_turned_away, was_loading = None, False, True
         try:
             await link.open()
             link.send(Load(self._device.config))
@@ -286,10 +286,13 @@ class _SupervisedEngine(AsyncEngine):
                     is_turned_away = True
                     break
                 self._take(frame)
+                was_loading = was_loading and not isinstance(frame, Loaded)
+                if isinstance(frame, Failed) and frame.error.kind == DeviceLostError.__name__:
+                    why_ended = frame.error.message
+                    break
         except EngineDiedError as error:
-            why_not_opened = error.detail
+            why_ended = error.detail
         finally:
-            was_loading = self.state is not EngineState.READY
             if self.state is not EngineState.FAILED:
                 self._set_status(EngineState.STARTING, "the engine ended")
             how = await link.close()
@@ -298,7 +301,7 @@ class _SupervisedEngine(AsyncEngine):
             return None
         if is_turned_away:
             return 0.0
-        return self._mourn(why_not_opened or how, was_loading=was_loading)
+        return self._mourn(why_ended or how, was_loading=was_loading)
 
     def _turns_away(self, error: ErrorInfo) -> bool:
         """Whether a load failed for the device's sake, so that the next life gets another."""

@@ -49,7 +49,7 @@ class DiskCache:
             os.utime(path)
         except (OSError, ValueError, EOFError) as error:
             _log.warning("forgetting a damaged file, %s: %s", path, error)
-            self._forget(name)
+            self.forget(name)
             return None
         self._sizes.move_to_end(name)
         return content
@@ -99,9 +99,10 @@ class DiskCache:
 
     def _trim(self) -> None:
         while self.n_bytes > self._byte_budget:
-            self._forget(next(iter(self._sizes)))
+            self.forget(next(iter(self._sizes)))
 
-    def _forget(self, name: str) -> None:
+    def forget(self, name: str) -> None:
+        """Remove a file that is there."""
         self.n_bytes -= self._sizes.pop(name)
         if self._folder is not None:
             with contextlib.suppress(OSError):

@@ -7,6 +7,7 @@ EngineError
  |- DrafterMismatchError    a drafter made for another target           (drafter, detail)
  |- DownloadError           a model could not be fetched                (name, detail)
  |- ContextOverflowError    prompt longer than the context              (n_tokens, limit_tokens)
+ |- NoDeviceError           the GPU asked for cannot be used            (what, do)
  |- DeviceMemoryError       the memory plan does not fit      (asked_bytes, free_bytes, plan)
  |- RequestError            a request asks for something impossible     (detail)
  |- EngineBusyError         the queue is full                           (n_waiting)
@@ -66,6 +67,12 @@ class ContextOverflowError(EngineError):
             "shorten the prompt or raise the context size"
         )
         self.n_tokens, self.limit_tokens = n_tokens, limit_tokens
+
+
+class NoDeviceError(EngineError):
+    def __init__(self, what: str, do: str) -> None:
+        super().__init__(f"no GPU can be used: {what}; {do}")
+        self.what, self.do = what, do
 
 
 class DeviceMemoryError(EngineError):

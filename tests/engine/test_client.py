@@ -253,7 +253,7 @@ async def test_a_gpu_lost_once_is_used_again_and_lost_twice_given_up(make, kind,
     assert (await engine.generate(request("backend"))).text == "cpu"
     reason = engine.status.fallback
     assert reason.startswith("the GPU failed 2 times within 10 minutes: ")
-    assert reason.endswith("the device is gone; restart the engine to try it again")
+    assert reason.endswith("attention: the device is gone; restart the engine to try it again")
     assert engine.status.message == f"fake on the processor: {reason}"
     assert reason in caplog.text
     await engine.restart()

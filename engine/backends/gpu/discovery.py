@@ -43,10 +43,12 @@ class Gpu(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """What is in the way of a GPU, and what its owner can do."""
+    """What is in the way of a GPU, and what its owner can do. `backend` is what would run on it,
+    or "" where that is not known."""
 
     what: str
     do: str
+    backend: str = ""
 
 
 class Discovery(msgspec.Struct, frozen=True):
@@ -75,7 +77,11 @@ def discover(system: System | None = None) -> Discovery:
     problems = [_nvidia_problem(system, probe.cuda), _amd_problem(system, probe.hip)]
     is_clear = {"cuda": problems[0] is None, "hip": problems[1] is None}
     gpus = _gpus(probe, is_clear)
-    found = [problem for problem in problems if problem is not None]
+    found = [
+        msgspec.structs.replace(problem, backend=backend)
+        for problem, backend in zip(problems, is_clear, strict=True)
+        if problem is not None
+    ]
     return Discovery(gpus, found + _unsupported(gpus))
 
 
@@ -115,6 +121,7 @@ def _unsupported(gpus: list[Gpu]) -> list[Problem]:
             f"{gpu.name} is {gpu.arch}; supported are sm_{_OLDEST_SM} and later, "
             + ", ".join(AMD_ARCHS),
             "nothing: the processor is used instead",
+            gpu.backend,
         )
         for gpu in gpus
         if not _is_supported(gpu)

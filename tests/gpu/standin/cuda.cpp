@@ -7,6 +7,17 @@ using Address = uint64_t;
 
 static void* pointer(Address address) { return reinterpret_cast<void*>(address); }
 
+// How cuda-bindings finds all others. A name stands for its newest version that we have.
+API(cuGetProcAddress_v2)(const char* name, void** found, int, uint64_t, int* status) {
+    Dl_info ours;
+    if (!dladdr(reinterpret_cast<void*>(&setting), &ours)) return kNotFound;
+    void* library = dlopen(ours.dli_fname, RTLD_NOW | RTLD_NOLOAD);
+    *found = dlsym(library, (std::string(name) + "_v2").c_str());
+    if (!*found) *found = dlsym(library, name);
+    if (status) *status = *found ? 0 : 1;
+    return *found ? kSuccess : kNotFound;
+}
+
 API(cuInit)(unsigned) { FAIL_IF_TOLD return std::atoi(setting("STANDIN_DEVICES", "1")) ? 0 : 100; }
 
 API(cuDriverGetVersion)(int* version) {
