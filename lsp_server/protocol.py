@@ -8,6 +8,7 @@ Messages of our own (`flash/*`; more keys may be added to any of them):
 | flash/stats                          | request      | to server | none -> FlashStats           |
 | flash/restart                        | request      | to server | none -> FlashStatus          |
 | flash/context                        | request      | to server | ContextParams -> ContextReport |
+| flash/contextPage                    | request      | to server | ContextParams -> ContextPage |
 | flash/edit                           | notification | to client | EditEvent                    |
 | flash/didChangeStatus                | notification | to client | FlashStatus                  |
 | didChangeStatus                      | notification | to client | CopilotStatus                |
@@ -25,6 +26,8 @@ unknown value elsewhere in a client's message never makes it unreadable.
 from typing import Annotated, Any
 
 import msgspec
+
+from lsp_server.context_report import ContextReport
 
 UInt = Annotated[int, msgspec.Meta(ge=0)]
 Id = int | str
@@ -306,6 +309,13 @@ class ContextParams(Message):
     position: Position
 
 
+class ContextPage(Message, omit_defaults=False):
+    """A report, and the same as one self-contained page to show."""
+
+    report: ContextReport
+    html: str
+
+
 class EditEvent(Message):
     """How an edit goes. `kind` is delta, with more `text` of the answer as the model writes it;
     done, with the whole `text` of the lines that replace the old ones; or failed, with the `reason`
@@ -457,6 +467,7 @@ FLASH_STATUS = "flash/status"
 FLASH_STATS = "flash/stats"
 FLASH_RESTART = "flash/restart"
 FLASH_CONTEXT = "flash/context"
+FLASH_CONTEXT_PAGE = "flash/contextPage"
 FLASH_EDIT = "flash/edit"
 FLASH_DID_CHANGE_STATUS = "flash/didChangeStatus"
 COPILOT_DID_CHANGE_STATUS = "didChangeStatus"
@@ -470,6 +481,7 @@ DID_SHOW_INLINE_EDIT = "textDocument/didShowInlineEdit"
 PARAMS: dict[str, type[Message]] = {
     "initialize": InitializeParams,
     FLASH_CONTEXT: ContextParams,
+    FLASH_CONTEXT_PAGE: ContextParams,
     "textDocument/didOpen": DidOpenParams,
     "textDocument/didChange": DidChangeParams,
     "textDocument/didClose": DidCloseParams,

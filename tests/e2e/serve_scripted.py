@@ -47,6 +47,7 @@ class WantingEngine(ScriptedEngine):
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
+    parser.add_argument("command", nargs="?", choices=["serve"])  # as flash-lsp is started
     parser.add_argument("--tcp", action="store_true")
     parser.add_argument("--wants", type=Path)
     parser.add_argument("--edit", default="")

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from lsp_server.context_report import ContextReport
-from lsp_server.protocol import FLASH_CONTEXT
+from lsp_server.protocol import FLASH_CONTEXT, FLASH_CONTEXT_PAGE
 from tests.lsp_server.memory_editor import ReplyError, Session
 from tests.lsp_server.workspace.indexing import write_files
 
@@ -39,6 +39,15 @@ async def test_the_report_says_what_the_model_would_see(session: Session, tmp_pa
     assert [span.path for span in report.spans] == ["store.py"]
     assert report.spans[0].text == "class Store:\n    size = 1\n"
     assert report.mode == "auto"
+
+
+async def test_a_page_shows_the_same_report(session: Session, tmp_path: Path) -> None:
+    answer = await session.editor.request(FLASH_CONTEXT_PAGE, params(tmp_path))
+    report = msgspec.convert(answer["report"], ContextReport)
+    assert [span.path for span in report.spans] == ["store.py"]
+    assert answer["html"].startswith("<!DOCTYPE html>")
+    assert "<title>Context at main.py:3:5</title>" in answer["html"]
+    assert "class Store:" in answer["html"]
 
 
 async def test_the_next_completion_is_shown_the_repository(session: Session, tmp_path: Path):

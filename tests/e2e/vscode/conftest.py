@@ -1,0 +1,48 @@
+"""A window of real VS Code with the extension, and a server that writes what tests want."""
+
+import json
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import pytest_asyncio
+
+from tests.e2e.vscode.code_server import ROOT, missing, package_extension
+
+if TYPE_CHECKING:
+    from tests.e2e.vscode.window import Window
+
+SERVER = ROOT / "tests" / "e2e" / "serve_scripted.py"
+ARTIFACTS = ROOT / "artifacts"
+
+GREETING = 'def greet(name):\n    return "Hello, " + name\n'
+EDITED = "def total(items):\n    return sum(items)\n"
+
+
+@pytest.fixture(scope="session")
+def vsix() -> Path:
+    """The packaged extension, where there is an editor to put it into."""
+    pytest.importorskip("playwright", reason="Playwright, of the extra `dev`, drives the browser")
+    from tests.e2e.vscode.window import find_chromium
+
+    reason = missing()
+    if reason is None and find_chromium() is None:
+        reason = "no Chromium; tests/e2e/vscode/install_vscode.sh brings it"
+    if reason is not None:
+        pytest.skip(reason)
+    return package_extension()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def window(vsix: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator["Window"]:
+    from tests.e2e.vscode.window import opened
+
+    folder = tmp_path_factory.mktemp("vscode")
+    wants = folder / "wants.json"
+    wants.write_text(json.dumps([GREETING]), encoding="utf-8")
+    command = [sys.executable, str(SERVER), "--wants", str(wants), "--edit", EDITED]
+    last = ARTIFACTS / "vscode-last.png"
+    async with opened(vsix, folder, {"flash-lsp.command": command}, last) as window:
+        yield window
