@@ -13,7 +13,8 @@ import numpy as np
 from gguf import GGMLQuantizationType as WeightType
 from numpy.typing import NDArray
 
-from engine.backends.cpu import KV_BLOCK_TOKENS, CpuModel, KvCache
+from engine.backends.backend import KV_BLOCK_TOKENS
+from engine.backends.cpu import CpuModel, KvCache
 from engine.ops import Activation, Weight
 from engine.program import Program
 

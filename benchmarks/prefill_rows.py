@@ -3,8 +3,8 @@
     python -m benchmarks.prefill_rows [MODEL ...] [--rows 32,64] [--tokens 1024] [--json]
 
 Small steps unpack the weights more often, large ones leave the caches. All sizes take turns, so
-that what else the machine does meets each of them alike. PREFILL_ROWS in engine/loading.py is
-chosen by this.
+that what else the machine does meets each of them alike. `prefill_rows` in
+engine/backends/cpu.py is chosen by this.
 """
 
 import argparse
@@ -21,7 +21,8 @@ from rich.table import Table
 
 from benchmarks.kernels import BUSY_SHARE
 from engine import catalogue, weights
-from engine.backends.cpu import KV_BLOCK_TOKENS, CpuModel, KvCache, native_type
+from engine.backends.backend import KV_BLOCK_TOKENS
+from engine.backends.cpu import CpuModel, KvCache, native_type
 from engine.errors import EngineError
 from engine.gguf.reader import GgufFile
 from engine.loading import build_program

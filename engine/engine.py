@@ -14,7 +14,6 @@ import platformdirs
 from numpy.typing import NDArray
 
 from engine import catalogue
-from engine.backends.cpu import isa_name
 from engine.cancel import CancelToken
 from engine.config import EngineConfig
 from engine.decode import Decoded, DecodeLimits, HealingConstraint, OnText, decode
@@ -129,7 +128,7 @@ class Engine:
             loaded = load_model(file, config)
             report(LoadProgress(0.5, "reading the vocabulary"))
             tokenizer = Tokenizer.from_gguf(file)
-            pflash = load_pflash(config, file, tokenizer, loaded.model)
+            pflash = load_pflash(config, file, tokenizer, loaded.backend)
             info = _describe(config, file, tokenizer, loaded, _ms_since(started))
         report(LoadProgress(0.8, "measuring how long steps take"))
         engine = cls(info, tokenizer, loaded, pflash, config)
@@ -257,7 +256,7 @@ class Engine:
         first = self._prefill(session, prompt.ids[n_cached:])
         timings.prefill = _ms_since(prefill_started)
         if first is not None and generation.is_kept:
-            self._store.save(session.tokens, session.block_views)
+            self._store.save(session.tokens, session.state)
         decode_started = monotonic()
         decoded = Decoded(FinishReason.CANCELLED)
         if first is not None:
@@ -319,12 +318,11 @@ class Engine:
         if match.entry is not None and n_common > 0:
             session.resume(ids[:n_common], match.entry.table)
         n_stored = self._store.longest(ids, len(ids) - 1)
-        if n_stored > n_common and session.fill(
-            ids[:n_stored], lambda blocks: self._store.load(ids[:n_stored], blocks)
-        ):
-            n_common = n_stored
-        elif n_stored > n_common and match.entry is not None and n_common > 0:
-            session.resume(ids[:n_common], match.entry.table)
+        if n_stored > n_common:
+            state = self._store.load(ids[:n_stored], session.state_bytes(n_stored))
+            if state is not None:
+                session.fill(ids[:n_stored], state)
+                n_common = n_stored
         return n_common
 
     def _prefill(self, session: Session, ids: list[int]) -> Verified | None:
@@ -372,8 +370,8 @@ def _describe(
         n_vocab=tokenizer.n_vocab,
         weight_bytes=loaded.weight_bytes,
         memory_bytes=loaded.memory_bytes,
-        n_threads=loaded.n_threads,
-        backend=f"cpu ({isa_name()})",
+        n_threads=loaded.backend.n_threads,
+        backend=loaded.backend.name,
         load_ms=load_ms,
         special_tokens=tuple(tokenizer.special_tokens),
         chat_template=file.optional("tokenizer.chat_template", str),

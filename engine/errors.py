@@ -13,6 +13,7 @@ EngineError
  |- EngineBusyError         the queue is full                           (n_waiting)
  |- EngineDiedError         the engine's child process ended            (detail)
  `- NativeError             a kernel refused its arguments or failed    (op, detail)
+     |- CompileError        a GPU's kernels were refused by its compiler  (detail)
      `- DeviceLostError     the device is unusable; the engine must be rebuilt
 
 Messages are lower case without a full stop; they say what was found, what was expected and what
@@ -106,6 +107,13 @@ class NativeError(EngineError):
     def __init__(self, op: str, detail: str) -> None:
         super().__init__(f"{op}: {detail}")
         self.op, self.detail = op, detail
+
+
+class CompileError(NativeError):
+    """`detail` holds the compiler's first errors."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("compiling the GPU kernels", detail)
 
 
 class DeviceLostError(NativeError):

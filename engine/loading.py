@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 from engine import catalogue, memory, weights
-from engine.backends.cpu import KV_BLOCK_TOKENS, CpuModel, KvCache, native_type
+from engine.backends import open_backend
+from engine.backends.backend import KV_BLOCK_TOKENS, Backend, KvCache, Model
 from engine.config import EngineConfig
 from engine.errors import DrafterMismatchError, RequestError, UnsupportedModelError
 from engine.gguf.reader import GgufFile
@@ -17,13 +17,8 @@ from engine.program import Program
 from engine.speculation.dflash import DFlashDrafter
 from engine.speculation.drafter_file import open_drafter
 from engine.speculation.drafter_spec import HEAD, TABLE, DrafterFile
-from engine.topology import read_topology
 from engine.weights import Tensor, Weights
 
-# Rows per prefill step: enough to pay for unpacking the weights, few enough to stay in the caches.
-# On an AMD EPYC with 1 MiB of L2 cache a core, sizes of 96 to 256 are within 1.5 % of each model's
-# best (benchmarks/prefill_rows.py); the smaller, the sooner a cancelled request ends.
-PREFILL_ROWS = 128
 # Rows of one step whose logits may be asked for: the largest tree.
 MOST_OUT_ROWS = 64
 DEFAULT_CTX_TOKENS = 8192
@@ -33,13 +28,13 @@ DEFAULT_CTX_TOKENS = 8192
 class LoadedModel:
     """What a session needs, and what is told about it."""
 
-    model: CpuModel
+    backend: Backend
+    model: Model
     drafter: DFlashDrafter | None
     kv: KvCache
     n_blocks: int
     block_bytes: int
     n_ctx: int
-    n_threads: int
     n_parameters: int
     weight_bytes: int
     memory_bytes: int
@@ -49,8 +44,9 @@ class LoadedModel:
 def load_model(file: GgufFile, config: EngineConfig) -> LoadedModel:
     """Raises ModelFormatError, UnsupportedModelError, DrafterMismatchError, RequestError or
     DeviceMemoryError."""
-    tensors = weights.of_gguf(file, native_type)
-    drafter_file = _find_drafter(file, config)
+    backend = open_backend(config)
+    tensors = weights.of_gguf(file, backend.is_native)
+    drafter_file = _find_drafter(file, config, backend)
     if drafter_file is not None:
         _check_match(drafter_file, tensors)
         tensors.add(dflash.PREFIX, drafter_file.weights)
@@ -63,29 +59,30 @@ def load_model(file: GgufFile, config: EngineConfig) -> LoadedModel:
         _note_theta(drafter_file, file, tensors)
         used = _unique([*program.weights_used(), *block_program.weights_used()])
     n_ctx = _choose_ctx(config, file)
-    block_bytes = KvCache.bytes_per_block(program.kv_layers, config.kv_type)
+    block_bytes = backend.block_bytes(program.kv_layers, config.kv_type)
     # One full context for the running sequence, and what the cache may hold beside it.
     n_blocks = -(-n_ctx // KV_BLOCK_TOKENS) + 2 + config.prefix_cache_bytes // block_bytes
     used_tensors = [tensors.tensors[weight.name] for weight in used]
-    planned_bytes = _plan_memory(used_tensors, n_blocks * block_bytes)
-    n_threads = _choose_threads(config, planned_bytes)
+    planned_bytes = _plan_memory(used_tensors, n_blocks * block_bytes, backend.free_bytes())
+    backend.prepare(planned_bytes)
     loaded = {weight.name: tensors.tensors[weight.name].load() for weight in used}
-    run = partial(CpuModel, weights=loaded, n_threads=n_threads, is_exact=config.is_exact)
-    model = run(program, max_rows=PREFILL_ROWS, max_out_rows=MOST_OUT_ROWS)
+    model = backend.model(
+        program, loaded, max_rows=backend.prefill_rows, max_out_rows=MOST_OUT_ROWS
+    )
     drafter = None
     if drafter_file is not None and block_program is not None:
         n_rows = drafter_file.spec.block_size
-        block = run(block_program, beside=model, max_rows=n_rows, max_out_rows=n_rows)
+        block = backend.model(block_program, loaded, max_rows=n_rows, max_out_rows=n_rows)
         drafter = DFlashDrafter.of_file(drafter_file, block)
     models = [model] if drafter is None else [model, drafter.model]
     return LoadedModel(
+        backend=backend,
         model=model,
         drafter=drafter,
-        kv=KvCache(program.kv_layers, n_blocks, config.kv_type),
+        kv=backend.kv_cache(program.kv_layers, n_blocks, config.kv_type),
         n_blocks=n_blocks,
         block_bytes=block_bytes,
         n_ctx=n_ctx,
-        n_threads=n_threads,
         n_parameters=n_parameters,
         weight_bytes=sum(tensor.n_bytes for tensor in used_tensors),
         memory_bytes=planned_bytes + sum(m.arena_bytes for m in models),
@@ -103,28 +100,28 @@ def build_program(file: GgufFile, tensors: Weights, probe: Probe | None = None) 
     return program
 
 
-def _plan_memory(tensors: Sequence[Tensor], kv_bytes: int) -> int:
+def _plan_memory(tensors: Sequence[Tensor], kv_bytes: int, free_bytes: int | None) -> int:
     """The bytes it takes. Raises DeviceMemoryError when they are not there."""
     plan = memory.MemoryPlan(
         weights_bytes=sum(t.n_bytes for t in tensors if t.is_mapped),
         converted_bytes=sum(t.n_bytes for t in tensors if not t.is_mapped),
         kv_bytes=kv_bytes,
     )
-    plan.check(memory.available_bytes())
+    plan.check(free_bytes)
     return plan.total_bytes
 
 
 # ---- the drafter ----
 
 
-def _find_drafter(target: GgufFile, config: EngineConfig) -> DrafterFile | None:
+def _find_drafter(target: GgufFile, config: EngineConfig, backend: Backend) -> DrafterFile | None:
     """The configured drafter, or the one that ships for models of the target's shape."""
     if config.speculation in ("off", "lookup"):
         return None
     if config.drafter is not None:
-        return open_drafter(Path(config.drafter).expanduser(), native_type)
+        return open_drafter(Path(config.drafter).expanduser(), backend.is_native)
     path = catalogue.drafter_of(_shape_of(target))
-    return None if path is None else open_drafter(path, native_type)
+    return None if path is None else open_drafter(path, backend.is_native)
 
 
 def _shape_of(file: GgufFile) -> catalogue.ModelShape:
@@ -195,13 +192,6 @@ def _note_theta(drafter: DrafterFile, target: GgufFile, tensors: Weights) -> Non
 
 def _unique(used: Iterable[Weight]) -> list[Weight]:
     return list({weight.name: weight for weight in used}.values())
-
-
-def _choose_threads(config: EngineConfig, model_bytes: int) -> int:
-    topology = read_topology()
-    if config.n_threads is None:
-        return topology.default_threads(model_bytes)
-    return min(config.n_threads, topology.most_threads)
 
 
 def _choose_ctx(config: EngineConfig, file: GgufFile) -> int:

@@ -47,25 +47,16 @@ class PrefixStore:
                 return n
         return 0
 
-    def load(self, tokens: Sequence[int], blocks: Sequence[Bytes]) -> bool:
-        """Fill the blocks of exactly this prefix; False if they cannot be, their contents are
-        undefined then."""
-        sizes = [block.nbytes for block in blocks]
-        body = self._files.read(_name_of(tokens), lambda path: _checked(path, sum(sizes)))
-        if body is None:
-            return False
-        start = 0
-        for block, size in zip(blocks, sizes, strict=True):
-            block[:] = body[start : start + size]
-            start += size
-        return True
+    def load(self, tokens: Sequence[int], n_bytes: int) -> Bytes | None:
+        """The state of exactly this prefix, of so many bytes."""
+        return self._files.read(_name_of(tokens), lambda path: _checked(path, n_bytes))
 
-    def save(self, tokens: Sequence[int], blocks: Callable[[], Sequence[Bytes]]) -> None:
+    def save(self, tokens: Sequence[int], state: Callable[[], Bytes]) -> None:
         """Keep a prefix; does nothing for a short one or one that is kept already."""
         name = _name_of(tokens)
         if len(tokens) < LEAST_TOKENS or not self._files.fits(0) or name in self._files.names:
             return
-        body = np.concatenate(list(blocks()))
+        body = state()
         if self._files.fits(body.nbytes + _CHECKSUM_BYTES):
             self._files.write(name, lambda file: _write(file, body))
 

@@ -163,6 +163,13 @@ class Program:
 
     # ---- for backends ----
 
+    @property
+    def result(self) -> Activation:
+        """What a step is for."""
+        result = self.collected or self.logits
+        assert result is not None, "a Program declares its result"
+        return result
+
     def weights_used(self) -> list[Weight]:
         """Every weight some op reads, once, in order of first use."""
         found: dict[str, Weight] = {}

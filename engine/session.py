@@ -6,11 +6,12 @@ forgotten unless a path through it is accepted.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.backends.cpu import KV_BLOCK_TOKENS, CpuModel, KvCache
+from engine.backends.backend import KV_BLOCK_TOKENS, Bytes, KvCache, Model
 from engine.errors import ContextOverflowError, RequestError
 from engine.kv_blocks import BlockPool, BlockTable, Copy
 from engine.speculation.draft import ROOT
@@ -31,13 +32,17 @@ class Snapshot:
         self.table.release()
 
 
-@dataclass(frozen=True)
 class Verified:
-    """The results of one step, by selected row: argmax (R), logits (R, V) valid until the next
-    step of the model."""
+    """The results of one step, by selected row: argmax (R), and logits (R, V) that must be asked
+    for before the next step of the model: most steps do without them."""
 
-    argmax: list[int]
-    logits: NDArray[np.float32]
+    def __init__(self, argmax: list[int], logits: Callable[[], NDArray[np.float32]]) -> None:
+        self.argmax = argmax
+        self._logits = logits
+
+    @cached_property
+    def logits(self) -> NDArray[np.float32]:
+        return self._logits()
 
 
 class Session:
@@ -46,7 +51,7 @@ class Session:
     Raises ContextOverflowError when it would grow past `n_ctx` tokens.
     """
 
-    def __init__(self, model: CpuModel, kv: KvCache, pool: BlockPool, n_ctx: int) -> None:
+    def __init__(self, model: Model, kv: KvCache, pool: BlockPool, n_ctx: int) -> None:
         self._model = model
         self._kv = kv
         self._pool = pool
@@ -91,9 +96,9 @@ class Session:
         rows = range(len(tokens)) if out_rows is None else out_rows
         self._step(self._model, tokens, parents, rows)
         self._verified = tuple(tokens)
-        return Verified(self._model.argmax(len(rows)), self._model.logits(len(rows)))
+        return Verified(self._model.argmax(len(rows)), lambda: self._model.logits(len(rows)))
 
-    def run_block(self, model: CpuModel, tokens: Sequence[int], out_rows: Sequence[int]) -> None:
+    def run_block(self, model: Model, tokens: Sequence[int], out_rows: Sequence[int]) -> None:
         """Runs another model of the same KV cache on rows after the committed ones: a drafter.
 
         The results are that model's. Raises StepCancelled. What a verified tree left is gone; the
@@ -131,22 +136,23 @@ class Session:
         self.tokens = list(tokens)
         self._rewind()
 
-    def block_views(self) -> list[NDArray[np.uint8]]:
+    def state(self) -> Bytes:
         """The bytes of the blocks that hold the tokens, in order."""
         self._rewind()
-        return [self._kv.block_view(int(block)) for block in self._table.ids]
+        return np.concatenate([self._kv.read_block(int(block)) for block in self._table.ids])
 
-    def fill(
-        self, tokens: Sequence[int], load: Callable[[Sequence[NDArray[np.uint8]]], bool]
-    ) -> bool:
-        """Becomes the sequence `tokens` whose blocks `load` writes; empty if it returns False."""
+    def fill(self, tokens: Sequence[int], state: Bytes) -> None:
+        """Becomes the sequence `tokens` whose `state` was taken before."""
         self.release()
         self._copy(self._table.grow_to(len(tokens)))
         self.tokens = list(tokens)
-        if load(self.block_views()):
-            return True
-        self.release()
-        return False
+        blocks = state.reshape(-1, self._kv.block_bytes)
+        for block, content in zip(self._table.ids, blocks, strict=True):
+            self._kv.write_block(int(block), content)
+
+    def state_bytes(self, n_tokens: int) -> int:
+        """How many bytes the state of so many tokens has."""
+        return -(-n_tokens // KV_BLOCK_TOKENS) * self._kv.block_bytes
 
     def release(self) -> None:
         """Gives all blocks back; the session is empty afterwards."""
@@ -160,7 +166,7 @@ class Session:
 
     def _step(
         self,
-        model: CpuModel,
+        model: Model,
         tokens: Sequence[int],
         parents: Sequence[int],
         out_rows: Sequence[int],

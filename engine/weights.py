@@ -82,6 +82,8 @@ def of_gguf(
         target, is_kept = info.ggml_type, is_native(int(info.ggml_type))
         if not is_kept:
             target = _substitute(info)
+            is_kept = target == info.ggml_type  # a vector of floats, which all backends take
+        if not is_kept:
             converted[info.ggml_type.name] = converted.get(info.ggml_type.name, 0) + 1
         weight = Weight(name, n_out, n_cols, int(target))
         tensors[name] = Tensor(weight, is_kept, partial(_load, gguf_file, weight))

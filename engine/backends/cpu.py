@@ -5,14 +5,16 @@ however many linear ops read them; that is the one thing lowering adds to the Pr
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine import _native
-from engine.backends.arena import Request, place
+from engine import _native, memory
+from engine.backends import backend
+from engine.backends.arena import plan_arena
+from engine.backends.backend import KV_BLOCK_TOKENS, Bytes, Floats, Int32s
 from engine.config import KvCacheType
 from engine.errors import NativeError
 from engine.ops import (
@@ -34,13 +36,11 @@ from engine.ops import (
     Weight,
 )
 from engine.program import Program
+from engine.topology import read_topology
 
-KV_BLOCK_TOKENS: int = _native.KV_BLOCK_TOKENS
+assert _native.KV_BLOCK_TOKENS == KV_BLOCK_TOKENS
 _F32_BYTES = 4
 _Q8_0_GROUP = 32  # numbers that share a scale
-
-Int32s = NDArray[np.int32]
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,12 +100,17 @@ class KvCache:
     def copy_block(self, source: int, target: int) -> None:
         self.native.copy_block(source, target)
 
-    def block_view(self, block: int) -> NDArray[np.uint8]:
-        """All of a block's bytes, in place."""
+    @property
+    def block_bytes(self) -> int:
+        return self.native.block_bytes
+
+    def read_block(self, block: int) -> Bytes:
         return self.native.block_view(block)
 
+    def write_block(self, block: int, content: Bytes) -> None:
+        self.native.block_view(block)[:] = content
+
     def move_position(self, source: int, target: int) -> None:
-        """Moves one position; positions are block * KV_BLOCK_TOKENS + offset."""
         self.native.move_position(source, target)
 
 
@@ -135,17 +140,24 @@ class CpuModel:
         self.max_rows = max_rows
         self.max_out_rows = max_out_rows
         ops = program.ops if is_exact else _insert_quantize(program.ops)
-        offsets, self.arena_bytes = _plan_arena(ops, program, max_rows, max_out_rows)
+
+        def size_of(tensor: Activation) -> int:
+            n_rows = max_rows if tensor.rows is Rows.STEP else max_out_rows
+            if isinstance(tensor, Quantized):
+                return _native.quantized_bytes(tensor.format, n_rows, tensor.width)
+            return n_rows * tensor.width * _F32_BYTES
+
+        offsets, self.arena_bytes = plan_arena(ops, program.result, size_of)
         self._threads = beside._threads if beside else _native.ThreadPool(n_threads)
         self._plan = _native.Plan(self._threads, isa, max_rows, max_out_rows, self.arena_bytes)
         lowering = _Lowering(self._plan, weights, offsets)
         for op in ops:
             lowering.add(op)
-        self._result = lowering.buffer(_result_of(program))
+        self._result = lowering.buffer(program.result)
 
     def step(
         self,
-        kv: KvCache,
+        kv: backend.KvCache,
         tokens: Int32s,
         positions: Int32s,
         parents: Int32s,
@@ -153,11 +165,8 @@ class CpuModel:
         n_past: int,
         out_rows: Int32s,
     ) -> bool:
-        """Runs T rows; False means it was cancelled and only state before n_past is defined.
-
-        tokens, positions, parents (T); blocks are the sequence's KV blocks in logical order.
-        """
-        return self._plan.step(kv.native, tokens, positions, parents, blocks, n_past, out_rows)
+        native = cast(KvCache, kv).native
+        return self._plan.step(native, tokens, positions, parents, blocks, n_past, out_rows)
 
     def argmax(self, n_rows: int) -> list[int]:
         """The likeliest token of each selected row of the last step.
@@ -192,10 +201,57 @@ class CpuModel:
         self._plan.set_cancelled(is_cancelled)
 
 
-def _result_of(program: Program) -> Activation:
-    result = program.collected or program.logits
-    assert result is not None, "a Program declares its result"
-    return result
+class CpuBackend:
+    """This machine's processor. `n_threads` None means what the topology says is best for models
+    of the size that `prepare` is told."""
+
+    # Rows per prefill step: enough to pay for unpacking the weights, few enough to stay in the
+    # caches. On an AMD EPYC with 1 MiB of L2 cache a core, sizes of 96 to 256 are within 1.5 % of
+    # each model's best (benchmarks/prefill_rows.py); the smaller, the sooner a cancelled request
+    # ends.
+    prefill_rows = 128
+
+    def __init__(self, n_threads: int | None = None, *, is_exact: bool = False) -> None:
+        self.name = f"cpu ({isa_name()})"
+        self._is_exact = is_exact
+        self._topology = read_topology()
+        most = self._topology.most_threads
+        self.n_threads = most if n_threads is None else min(n_threads, most)
+        self._is_chosen = n_threads is not None
+        self._first: CpuModel | None = None  # the others step on its threads
+
+    def prepare(self, model_bytes: int) -> None:
+        if not self._is_chosen:
+            self.n_threads = self._topology.default_threads(model_bytes)
+
+    def is_native(self, type_id: int) -> bool:
+        return native_type(type_id)
+
+    def block_bytes(self, layers: Sequence[KvLayer], kv_type: KvCacheType) -> int:
+        return KvCache.bytes_per_block(layers, kv_type)
+
+    def free_bytes(self) -> int | None:
+        return memory.available_bytes()
+
+    def kv_cache(
+        self, layers: Sequence[KvLayer], n_blocks: int, kv_type: KvCacheType = "f16"
+    ) -> KvCache:
+        return KvCache(layers, n_blocks, kv_type)
+
+    def model(
+        self, program: Program, weights: Mapping[str, Bytes], *, max_rows: int, max_out_rows: int
+    ) -> CpuModel:
+        model = CpuModel(
+            program,
+            weights,
+            n_threads=self.n_threads,
+            max_rows=max_rows,
+            max_out_rows=max_out_rows,
+            is_exact=self._is_exact,
+            beside=self._first,
+        )
+        self._first = self._first or model
+        return model
 
 
 def _insert_quantize(ops: list[Op]) -> list[Op]:
@@ -215,40 +271,6 @@ def _insert_quantize(ops: list[Op]) -> list[Op]:
                 op = replace(op, x=x)
         lowered.append(op)
     return lowered
-
-
-def _plan_arena(
-    ops: list[Op], program: Program, max_rows: int, max_out_rows: int
-) -> tuple[dict[Activation, int], int]:
-    lives: dict[Activation, tuple[int, int]] = {}
-    for i, op in enumerate(ops):
-        for field in fields(op):
-            value = getattr(op, field.name)
-            for tensor in _activations(value):
-                # One op longer than needed: what the next one writes lies elsewhere, so that the
-                # plan can run the two part by part where their rows allow it.
-                lives[tensor] = (lives.get(tensor, (i, i))[0], i + 1)
-    result = _result_of(program)
-    lives[result] = (lives[result][0], len(ops))
-    tensors = list(lives)
-    requests: list[Request] = []
-    for tensor in tensors:
-        n_rows = max_rows if tensor.rows is Rows.STEP else max_out_rows
-        if isinstance(tensor, Quantized):
-            n_bytes = _native.quantized_bytes(tensor.format, n_rows, tensor.width)
-        else:
-            n_bytes = n_rows * tensor.width * _F32_BYTES
-        requests.append(Request(n_bytes, *lives[tensor]))
-    offsets, total = place(requests)
-    return dict(zip(tensors, offsets, strict=True)), total
-
-
-def _activations(value: object) -> tuple[Activation, ...]:
-    if isinstance(value, Activation):
-        return (value,)
-    if isinstance(value, tuple):
-        return tuple(v for v in cast("tuple[object, ...]", value) if isinstance(v, Activation))
-    return ()
 
 
 class _Lowering:

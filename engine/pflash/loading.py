@@ -7,7 +7,7 @@ from pathlib import Path
 import platformdirs
 
 from engine import catalogue, weights
-from engine.backends.cpu import CpuModel, isa_name, native_type
+from engine.backends.backend import Backend
 from engine.config import EngineConfig
 from engine.fingerprint import fingerprint
 from engine.gguf.reader import GgufFile
@@ -20,31 +20,31 @@ from engine.tokenizer import Tokenizer
 
 
 def load_pflash(
-    config: EngineConfig, file: GgufFile, tokenizer: Tokenizer, model: CpuModel
+    config: EngineConfig, file: GgufFile, tokenizer: Tokenizer, backend: Backend
 ) -> PFlash:
     """Raises what loading a model raises, if another one is to score."""
     path = file.path
     if config.scorer is None:
-        scorer = _make_scorer(file, tokenizer, model)
+        scorer = _make_scorer(file, tokenizer, backend)
     else:
         directory = None if config.models_dir is None else Path(config.models_dir)
         path = catalogue.find(config.scorer, directory)
         with GgufFile(path) as other:
-            scorer = _make_scorer(other, _same_or_own(other, tokenizer), model)
+            scorer = _make_scorer(other, _same_or_own(other, tokenizer), backend)
     folder = Path(platformdirs.user_cache_dir("flash-lsp")) / "scorer"
-    name = fingerprint(path, f"{scorer.name} {isa_name()}")
+    name = fingerprint(path, f"{scorer.name} {backend.name}")
     store = KeyStore(config.scorer_memory_bytes, folder / name, config.scorer_disk_bytes)
     return PFlash(scorer, tokenizer, store)
 
 
-def _make_scorer(file: GgufFile, tokenizer: Tokenizer, model: CpuModel) -> Scorer:
+def _make_scorer(file: GgufFile, tokenizer: Tokenizer, backend: Backend) -> Scorer:
     shape = Hyperparameters.from_gguf(file)
-    tensors = weights.of_gguf(file, native_type)
+    tensors = weights.of_gguf(file, backend.is_native)
     program = build_program(file, tensors, probe_of(shape.n_layer))
     build = partial(build_program, file, tensors)
     loaded = {weight.name: tensors.tensors[weight.name].load() for weight in program.weights_used()}
     name = f"{file.path.stem}[:{probe_of(shape.n_layer).layers[-1]}]"
-    return Scorer(build, shape, tokenizer, loaded, beside=model, name=name)
+    return Scorer(build, shape, tokenizer, loaded, backend=backend, name=name)
 
 
 def _same_or_own(other: GgufFile, tokenizer: Tokenizer) -> Tokenizer:

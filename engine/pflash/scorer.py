@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.backends.cpu import KV_BLOCK_TOKENS, CpuModel, KvCache
+from engine.backends.backend import KV_BLOCK_TOKENS, Backend, KvCache, Model
 from engine.errors import ContextOverflowError
 from engine.models.blocks import Hyperparameters, Probe
 from engine.ops import BlockSparse, KvLayer
@@ -55,12 +55,12 @@ class Scorer:
         tokenizer: Tokenizer,
         weights: Mapping[str, NDArray[np.uint8]],
         *,
-        beside: CpuModel,
+        backend: Backend,
         name: str,
     ) -> None:
         self.name, self.tokenizer, self.shape = name, tokenizer, shape
         self.n_layers = len(probe_of(shape.n_layer).layers)
-        self._build, self._weights, self._beside = build, weights, beside
+        self._build, self._weights, self._backend = build, weights, backend
         self._models = {0.0: self._make_model(0.0)}  # by alpha
         self._kv = self._make_kv(SEGMENT_TOKENS + _STEP_ROWS)
 
@@ -102,17 +102,11 @@ class Scorer:
         for model in list(self._models.values()):
             model.set_cancelled(is_cancelled)
 
-    def _make_model(self, alpha: float) -> CpuModel:
-        return CpuModel(
-            self._build(probe_of(self.shape.n_layer, alpha)),
-            self._weights,
-            n_threads=1,  # of no meaning beside another
-            max_rows=_STEP_ROWS,
-            max_out_rows=1,
-            beside=self._beside,
-        )
+    def _make_model(self, alpha: float) -> Model:
+        program = self._build(probe_of(self.shape.n_layer, alpha))
+        return self._backend.model(program, self._weights, max_rows=_STEP_ROWS, max_out_rows=1)
 
-    def _step(self, model: CpuModel, kv: KvCache, ids: Sequence[int], start: int) -> Floats:
+    def _step(self, model: Model, kv: KvCache, ids: Sequence[int], start: int) -> Floats:
         n = len(ids)
         is_done = model.step(
             kv,
@@ -131,7 +125,7 @@ class Scorer:
         # Of a model with one layer nothing before it is computed; a cache holds something anyhow.
         alone = KvLayer(0, self.shape.n_kv, self.shape.head_dim)
         layers = self._models[0.0].program.kv_layers or [alone]
-        return KvCache(layers, _n_blocks(n_tokens))
+        return self._backend.kv_cache(layers, _n_blocks(n_tokens))
 
 
 def _n_blocks(n_tokens: int) -> int:

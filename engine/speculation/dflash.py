@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.backends.cpu import CpuModel
+from engine.backends.backend import Model
 from engine.session import Session
 from engine.speculation.draft import BlockDraft
 from engine.speculation.drafter_spec import DrafterFile
@@ -21,13 +21,13 @@ class DFlashDrafter:
     """
 
     path: Path
-    model: CpuModel
+    model: Model
     block_rows: int
     mask_token: int
     vocabulary: NDArray[np.int32] | None
 
     @classmethod
-    def of_file(cls, file: DrafterFile, model: CpuModel) -> "DFlashDrafter":
+    def of_file(cls, file: DrafterFile, model: Model) -> "DFlashDrafter":
         spec = file.spec
         return cls(file.path, model, spec.block_size, spec.mask_token, spec.vocabulary)
 

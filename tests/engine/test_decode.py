@@ -59,7 +59,7 @@ class ScriptedSession:
         logits = -np.arange(len(PIECES), dtype=np.float32)[None] / 100
         wanted = self.script[n] if n < len(self.script) else END
         logits[0, wanted] = 9
-        return Verified([int(logits.argmax())], logits)
+        return Verified([int(logits.argmax())], lambda: logits)
 
     def verify(self, tokens: tuple[int, ...], parents: tuple[int, ...]) -> Verified:
         assert parents == (-1,)
@@ -218,7 +218,7 @@ class RandomModel:
 
     def _of(self, rows: list[np.ndarray]) -> Verified:
         logits = np.stack(rows)
-        return Verified(logits.argmax(1).tolist(), logits)
+        return Verified(logits.argmax(1).tolist(), lambda: logits)
 
 
 class RandomDrafter:

@@ -194,11 +194,13 @@ ERRORS = [
     errors.DrafterMismatchError("x.gguf", "the drafter is 5120 wide, the target 896"),
     errors.DownloadError("m", "offline"),
     errors.ContextOverflowError(9000, 8192),
+    errors.NoDeviceError("the driver is missing", "install it"),
     errors.DeviceMemoryError(2**30, 2**20, "weights 1 GiB"),
     errors.RequestError("temperature is -1"),
     errors.EngineBusyError(64),
     errors.EngineDiedError("killed by SIGKILL"),
     errors.NativeError("linear", "k is 100"),
+    errors.CompileError("line 3: expected )"),
     errors.DeviceLostError("linear", "gone"),
     errors.EngineError("plain"),
 ]

@@ -71,23 +71,21 @@ def test_another_kind_of_state_is_not_taken_for_this_one(model: Path):
     assert generate(load(model, kv_type="f16"), TEXT).n_cached == 0
 
 
-def blocks(value: int) -> list[np.ndarray]:
-    return [np.full(64, value, np.uint8), np.full(64, value + 1, np.uint8)]
+def state(value: int) -> np.ndarray:
+    return np.repeat(np.array([value, value + 1], np.uint8), 64)
 
 
 def test_the_longest_prefix_is_found_and_the_oldest_goes_first(tmp_path: Path):
     store = PrefixStore(tmp_path, "m", 2 * (128 + 32))
     tokens = list(range(400))
     for n in (130, 200, 300):
-        store.save(tokens[:n], lambda n=n: blocks(n % 100))
+        store.save(tokens[:n], lambda n=n: state(n % 100))
     assert store.longest(tokens, 400) == 300
     assert store.longest(tokens, 299) == 200
     assert store.longest(tokens, 199) == 0  # gone: the budget holds two
     assert store.longest([1, *tokens], 400) == 0
     again = PrefixStore(tmp_path, "m", 2 * (128 + 32))
-    found = blocks(0)
-    assert again.load(tokens[:200], found)
-    np.testing.assert_array_equal(found[1], blocks(0)[1])
+    np.testing.assert_array_equal(again.load(tokens[:200], 128), state(0))
     assert again.n_bytes <= 2 * (128 + 32)
 
 
@@ -95,5 +93,5 @@ def test_a_folder_that_cannot_be_written_costs_only_the_disk(tmp_path: Path):
     blocked = tmp_path / "file"
     blocked.write_text("")
     store = PrefixStore(blocked, "m", 2**20)
-    store.save(list(range(200)), lambda: blocks(1))
+    store.save(list(range(200)), lambda: state(1))
     assert store.longest(list(range(200)), 200) == 0

@@ -7,6 +7,7 @@ import numpy as np
 from gguf import GGMLQuantizationType as WeightType
 from numpy.typing import NDArray
 
+from engine.backends.backend import Backend
 from engine.backends.cpu import CpuModel, KvCache, isa_name
 from engine.config import KvCacheType
 from engine.errors import NativeError
@@ -45,21 +46,23 @@ class ProgramRunner:
         isa: str = "",
         top_k: int | None = None,
         kv_type: KvCacheType = "f16",
+        backend: Backend | None = None,
     ) -> None:
         table = f32_weight("x", x)
         named = {"x": table, **(weights or {})}
         program = Program("test", {name: weight for name, (weight, _) in named.items()})
         result = build(program, program.embed(table[0]))
         program.output(program.select_rows(result), top_k)
-        self.model = CpuModel(
-            program,
-            {name: data for name, (_, data) in named.items()},
-            n_threads=n_threads,
-            max_rows=MOST_ROWS,
-            max_out_rows=MOST_ROWS,
-            isa=isa,
-        )
-        self.kv = KvCache(program.kv_layers, 16, kv_type) if program.kv_layers else None
+        data = {name: data for name, (_, data) in named.items()}
+        if backend is None:
+            self.model = CpuModel(
+                program, data, n_threads=n_threads, max_rows=MOST_ROWS, max_out_rows=MOST_ROWS,
+                isa=isa,
+            )  # fmt: skip
+            self.kv = KvCache(program.kv_layers, 16, kv_type) if program.kv_layers else _no_kv()
+        else:
+            self.model = backend.model(program, data, max_rows=MOST_ROWS, max_out_rows=MOST_ROWS)
+            self.kv = backend.kv_cache(program.kv_layers, 16, kv_type)
         self.n_rows = len(x)
 
     def run(
@@ -72,7 +75,7 @@ class ProgramRunner:
         for parent in parents:
             depth.append(0 if parent < 0 else depth[parent] + 1)
         finished = self.model.step(
-            self.kv or _no_kv(),
+            self.kv,
             np.array(rows, np.int32),
             np.array(depth, np.int32) + np.int32(n_past),
             np.array(parents, np.int32),

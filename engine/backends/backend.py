@@ -1,0 +1,122 @@
+"""What the rest of the engine may ask of a backend: a Program made ready to run, and the memory of
+its KV blocks. One module per backend implements this; who wants one asks `open_backend`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.config import KvCacheType
+from engine.ops import KvLayer
+from engine.program import Program
+
+KV_BLOCK_TOKENS = 32  # positions of a KV block, for every backend
+
+Int32s = NDArray[np.int32]
+Floats = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
+
+
+class KvCache(Protocol):
+    """The memory of a pool of KV blocks: KV_BLOCK_TOKENS positions of every layer each.
+
+    Positions are block * KV_BLOCK_TOKENS + offset.
+    """
+
+    @property
+    def block_bytes(self) -> int: ...
+    def copy_block(self, source: int, target: int) -> None: ...
+    def move_position(self, source: int, target: int) -> None: ...
+    def read_block(self, block: int) -> Bytes:
+        """All of a block's bytes; valid until the block is written."""
+        ...
+
+    def write_block(self, block: int, content: Bytes) -> None: ...
+
+
+class Model(Protocol):
+    """A Program ready to run, at most `max_rows` rows and `max_out_rows` selected rows a step.
+
+    Used from one thread. Raises NativeError when the model or a kernel is broken.
+    """
+
+    program: Program
+    max_rows: int
+    max_out_rows: int
+    arena_bytes: int
+
+    def step(
+        self,
+        kv: KvCache,
+        tokens: Int32s,
+        positions: Int32s,
+        parents: Int32s,
+        blocks: Int32s,
+        n_past: int,
+        out_rows: Int32s,
+    ) -> bool:
+        """Runs T rows; False means it was cancelled and only state before n_past is defined.
+
+        tokens, positions, parents (T); blocks are the sequence's KV blocks in logical order.
+        """
+        ...
+
+    def argmax(self, n_rows: int) -> list[int]:
+        """The likeliest token of each selected row of the last step."""
+        ...
+
+    def top_k(self, n_rows: int) -> tuple[Int32s, Floats]:
+        """Ids and log-probabilities (R, k) of the last step's selected rows, likeliest first."""
+        ...
+
+    def logits(self, n_rows: int) -> Floats:
+        """The selected rows' logits (R, V), valid until the next step."""
+        ...
+
+    def collected(self, n_rows: int) -> Floats:
+        """What the Program collects (T, width), valid until the next step."""
+        ...
+
+    def set_cancelled(self, is_cancelled: bool) -> None:
+        """May be called from any thread; a running step ends within one op."""
+        ...
+
+
+class Backend(Protocol):
+    """A device that models are loaded to.
+
+    `name` says what computes, as users see it; whatever changes a number changes the name.
+    """
+
+    name: str
+    n_threads: int  # of the host, where it is the host that computes
+    prefill_rows: int  # of a step that reads a prompt
+
+    def prepare(self, model_bytes: int) -> None:
+        """Hears how much the models take together, before the first is made."""
+        ...
+
+    def is_native(self, type_id: int) -> bool:
+        """Whether weights of this GGUF type are used as they are."""
+        ...
+
+    def block_bytes(self, layers: Sequence[KvLayer], kv_type: KvCacheType) -> int: ...
+    def free_bytes(self) -> int | None:
+        """Memory that models may still take; None if unknown."""
+        ...
+
+    def kv_cache(
+        self, layers: Sequence[KvLayer], n_blocks: int, kv_type: KvCacheType = "f16"
+    ) -> KvCache: ...
+    def model(
+        self,
+        program: Program,
+        weights: Mapping[str, Bytes],
+        *,
+        max_rows: int,
+        max_out_rows: int,
+    ) -> Model:
+        """Models of one backend never step at the same time."""
+        ...

@@ -1,0 +1,198 @@
+"""The kernels' arguments, as native/gpu declares them. Addresses are 64-bit numbers; structures
+have the same members in the same order there, and an emulated launch compares their sizes.
+"""
+
+from ctypes import Structure, c_float, c_int, c_int64, c_uint64
+
+_address = c_uint64
+
+
+class StepHead(Structure):
+    """step.h's Step."""
+
+    _fields_ = [
+        ("n_rows", c_int),
+        ("n_past", c_int),
+        ("n_out_rows", c_int),
+        ("is_chain", c_int),
+        ("tokens", _address),
+        ("positions", _address),
+        ("depth", _address),
+        ("out_rows", _address),
+        ("blocks", _address),
+        ("path", _address),
+    ]
+
+
+class LinearPart(Structure):
+    _fields_ = [
+        ("quants", _address),
+        ("scales", _address),
+        ("bias", _address),
+        ("residual", _address),
+        ("out", _address),
+        ("format", c_int),
+        ("n_out", c_int),
+        ("first_tile", c_int),
+        ("pad", c_int),
+    ]
+
+
+class LinearArgs(Structure):
+    _fields_ = [
+        ("step", _address),
+        ("parts", _address),
+        ("x", _address),
+        ("x_scales", _address),
+        ("n_parts", c_int),
+        ("n_blocks", c_int),
+        ("is_selected", c_int),
+        ("pad", c_int),
+    ]
+
+
+class EmbedArgs(Structure):
+    _fields_ = [
+        ("step", _address),
+        ("quants", _address),
+        ("scales", _address),
+        ("out", _address),
+        ("format", c_int),
+        ("n_cols", c_int),
+    ]
+
+
+class NormArgs(Structure):
+    _fields_ = [
+        ("step", _address),
+        ("x", _address),
+        ("weight", _address),
+        ("out", _address),
+        ("width", c_int),
+        ("group", c_int),
+        ("is_selected", c_int),
+        ("eps", c_float),
+    ]
+
+
+class QuantizeArgs(Structure):
+    _fields_ = [
+        ("step", _address),
+        ("x", _address),
+        ("other", _address),
+        ("out", _address),
+        ("scales", _address),
+        ("width", c_int),
+        ("source", c_int),
+        ("is_super", c_int),
+        ("is_selected", c_int),
+        ("eps", c_float),
+    ]
+
+
+class SiluMulArgs(Structure):
+    _fields_ = [
+        ("step", _address),
+        ("gate", _address),
+        ("up", _address),
+        ("out", _address),
+        ("width", c_int),
+        ("is_selected", c_int),
+    ]
+
+
+class CopyArgs(Structure):
+    _fields_ = [
+        ("step", _address),
+        ("x", _address),
+        ("out", _address),
+        ("width", c_int),
+        ("out_width", c_int),
+        ("first", c_int),
+        ("is_selected", c_int),
+        ("takes_selected", c_int),
+    ]
+
+
+class KvPlace(Structure):
+    _fields_ = [
+        ("memory", _address),
+        ("block_stride", c_int64),
+        ("layer_offset", c_int64),
+        ("n_kv", c_int),
+        ("head_dim", c_int),
+    ]
+
+
+class RopeWriteArgs(Structure):
+    _fields_ = [
+        ("step", _address),
+        ("kv", KvPlace),
+        ("q", _address),
+        ("k", _address),
+        ("v", _address),
+        ("table", _address),
+        ("n_head", c_int),
+        ("n_pairs", c_int),
+        ("is_neox", c_int),
+        ("is_q_selected", c_int),
+    ]
+
+
+class KvMoveArgs(Structure):
+    _fields_ = [
+        ("memory", _address),
+        ("layers", _address),
+        ("block_stride", c_int64),
+        ("source", c_int),
+        ("target", c_int),
+    ]
+
+
+class AttentionArgs(Structure):
+    _fields_ = [
+        ("step", _address),
+        ("kv", KvPlace),
+        ("q", _address),
+        ("out", _address),
+        ("partial", _address),
+        ("n_head", c_int),
+        ("window", c_int),
+        ("is_block", c_int),
+        ("is_selected", c_int),
+        ("n_splits", c_int),
+        ("scale", c_float),
+    ]
+
+
+class MergeArgs(Structure):
+    _fields_ = [
+        ("attention", AttentionArgs),
+        ("rounded", _address),
+        ("scales", _address),
+        ("is_super", c_int),
+        ("pad", c_int),
+    ]
+
+
+class ArgmaxArgs(Structure):
+    _fields_ = [
+        ("step", _address),
+        ("x", _address),
+        ("values", _address),
+        ("indices", _address),
+        ("out", _address),
+        ("width", c_int),
+        ("n_chunks", c_int),
+    ]
+
+
+class TopKArgs(Structure):
+    _fields_ = [
+        ("step", _address),
+        ("x", _address),
+        ("ids", _address),
+        ("log_probs", _address),
+        ("width", c_int),
+        ("k", c_int),
+    ]

@@ -1,0 +1,60 @@
+"""GpuBackend: models on one device (`engine.backends.backend.Backend`)."""
+
+from collections.abc import Mapping, Sequence
+
+from engine.backends.backend import Bytes
+from engine.backends.gpu.device_weights import DeviceWeights
+from engine.backends.gpu.driver import Driver
+from engine.backends.gpu.kv import GpuKvCache, block_bytes
+from engine.backends.gpu.model import GpuModel
+from engine.backends.gpu.packing import is_packable
+from engine.backends.gpu.source import load_kernels
+from engine.config import KvCacheType
+from engine.errors import RequestError
+from engine.ops import KvLayer
+from engine.program import Program
+
+
+class GpuBackend:
+    """The device behind `driver`. Raises CompileError when the kernels cannot be had."""
+
+    prefill_rows = 512
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self._functions = load_kernels(driver)
+        self._weights = DeviceWeights(driver)
+        self.name = f"{driver.name} ({driver.device}, {driver.arch})"
+        self.n_threads = 1
+
+    def prepare(self, model_bytes: int) -> None:
+        pass
+
+    def is_native(self, type_id: int) -> bool:
+        return is_packable(type_id)
+
+    def block_bytes(self, layers: Sequence[KvLayer], kv_type: KvCacheType) -> int:
+        if kv_type != "f16":
+            raise RequestError(f"a KV cache of {kv_type} on a GPU, expected f16: choose f16")
+        return block_bytes(layers)
+
+    def free_bytes(self) -> int | None:
+        return self._driver.free_bytes()
+
+    def kv_cache(
+        self, layers: Sequence[KvLayer], n_blocks: int, kv_type: KvCacheType = "f16"
+    ) -> GpuKvCache:
+        return GpuKvCache(self._driver, self._functions("kv_move"), layers, n_blocks)
+
+    def model(
+        self, program: Program, weights: Mapping[str, Bytes], *, max_rows: int, max_out_rows: int
+    ) -> GpuModel:
+        return GpuModel(
+            program,
+            weights,
+            self._driver,
+            self._functions,
+            self._weights,
+            max_rows=max_rows,
+            max_out_rows=max_out_rows,
+        )

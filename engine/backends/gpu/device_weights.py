@@ -1,0 +1,82 @@
+"""What models share on a device: weights, uploaded once however many Programs use them, and tables
+made of constants."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from gguf import GGMLQuantizationType
+from gguf.quants import dequantize
+from numpy.typing import NDArray
+
+from engine.backends.backend import Bytes
+from engine.backends.gpu.driver import Address, Driver
+from engine.backends.gpu.packing import Format, pack
+from engine.ops import Weight
+
+# Rotary tables reach as far as any context.
+MOST_POSITIONS = 65536
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A packed matrix on the device (native/gpu/quants.h)."""
+
+    format: Format
+    quants: Address
+    scales: Address
+
+
+class DeviceWeights:
+    """Uploads on first use; `n_bytes` counts what it took. Freed with the object."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self._found: dict[object, Any] = {}
+        self._sources: list[Bytes] = []  # kept, for the cache knows them by their addresses
+        self._addresses: list[Address] = []
+        self.n_bytes = 0
+
+    def matrix(self, weight: Weight, data: Bytes) -> Matrix:
+        key = (data.ctypes.data, weight.n_out, weight.n_cols, weight.type_id)
+        if key not in self._found:
+            self._sources.append(data)
+            self._found[key] = self._upload(weight, data)
+        return self._found[key]
+
+    def _upload(self, weight: Weight, data: Bytes) -> Matrix:
+        if weight.type_id == GGMLQuantizationType.F32:
+            return Matrix(Format.FLOAT, self.keep(data), 0)
+        packed = pack(weight.type_id, data, weight.n_out, weight.n_cols)
+        return Matrix(packed.format, self.keep(packed.quants), self.keep(packed.scales))
+
+    def vector(self, weight: Weight, data: Bytes) -> Address:
+        """As floats, whatever it is in the file."""
+        key = (data.ctypes.data, weight.n_cols, weight.type_id)
+        if key not in self._found:
+            self._sources.append(data)
+            kind = GGMLQuantizationType(weight.type_id)
+            self._found[key] = self.keep(dequantize(data, kind).astype(np.float32).reshape(-1))
+        return self._found[key]
+
+    def turns(self, inverse_frequencies: tuple[float, ...]) -> Address:
+        """Cosine and sine (positions, pairs, 2) of position * frequency, rounded once."""
+        if inverse_frequencies not in self._found:
+            angles = np.arange(MOST_POSITIONS)[:, None] * np.array(inverse_frequencies)
+            table = np.stack([np.cos(angles), np.sin(angles)], axis=-1).astype(np.float32)
+            self._found[inverse_frequencies] = self.keep(table)
+        return self._found[inverse_frequencies]
+
+    def keep(self, array: NDArray[Any]) -> Address:
+        """A constant's place on the device."""
+        content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        address = self._driver.allocate(content.nbytes)
+        self._driver.upload(address, content)
+        self._driver.synchronize()
+        self._addresses.append(address)
+        self.n_bytes += content.nbytes
+        return address
+
+    def __del__(self) -> None:
+        for address in self._addresses:
+            self._driver.free(address)

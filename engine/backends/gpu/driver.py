@@ -1,0 +1,70 @@
+"""What the backend needs of a GPU's driver. One module per vendor implements it; nothing above
+knows which one it is on.
+
+Memory is named by its device address. All work goes to one stream, in order; `launch` and the
+copies return before they are done, `synchronize` waits.
+"""
+
+import ctypes
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Grid = tuple[int, int, int]
+Address = int
+Function = Any  # a driver's own handle
+Graph = Any
+
+
+class Driver(Protocol):
+    """One device."""
+
+    name: str  # "cuda", "hip" or "emulated"
+    device: str  # as its vendor calls it
+    arch: str  # "sm_90", "gfx1151", ...
+    is_unified: bool  # whether the device works on the host's own memory
+
+    def free_bytes(self) -> int: ...
+
+    # ---- kernels ----
+    def compile(self, source: str) -> bytes:
+        """Raises CompileError."""
+        ...
+
+    def compiler(self) -> str:
+        """Name and version of what compiles: an image is good for one of them only."""
+        ...
+
+    def load(self, image: bytes) -> Callable[[str], Function]:
+        """Functions of an image by their names."""
+        ...
+
+    def launch(
+        self, function: Function, grid: Grid, n_threads: int, args: ctypes.Structure
+    ) -> None: ...
+
+    # ---- memory ----
+    def allocate(self, n_bytes: int) -> Address:
+        """Raises DeviceMemoryError."""
+        ...
+
+    def free(self, address: Address) -> None: ...
+    def allocate_host(self, n_bytes: int) -> NDArray[np.uint8]:
+        """Memory of the host that copies need not wait for; it is never freed."""
+        ...
+
+    def upload(self, target: Address, source: NDArray[Any]) -> None: ...
+    def download(self, target: NDArray[Any], source: Address) -> None: ...
+    def copy(self, target: Address, source: Address, n_bytes: int) -> None: ...
+    def synchronize(self) -> None:
+        """Raises DeviceLostError when what was asked for has failed."""
+        ...
+
+    # ---- recorded work ----
+    def record(self, work: Callable[[], None]) -> Graph:
+        """What `work` asks for, not done but recorded."""
+        ...
+
+    def run(self, graph: Graph) -> None: ...

@@ -1,0 +1,66 @@
+"""The memory of KV blocks on a device (native/gpu/attention.h says how a block lies there)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from engine.backends.backend import KV_BLOCK_TOKENS, Bytes
+from engine.backends.gpu.args import KvMoveArgs, KvPlace
+from engine.backends.gpu.driver import Driver, Function
+from engine.ops import KvLayer
+
+_HALF_BYTES = 2
+_THREADS = 256
+
+
+def block_bytes(layers: Sequence[KvLayer]) -> int:
+    return sum(2 * KV_BLOCK_TOKENS * layer.n_kv * layer.head_dim for layer in layers) * _HALF_BYTES
+
+
+class GpuKvCache:
+    """Blocks of 32 positions of every layer, as halves."""
+
+    def __init__(
+        self, driver: Driver, move: Function, layers: Sequence[KvLayer], n_blocks: int
+    ) -> None:
+        self._driver, self._move, self._layers = driver, move, tuple(layers)
+        self.block_bytes = block_bytes(layers)
+        self._memory = driver.allocate(max(n_blocks * self.block_bytes, 1))
+        sizes = [2 * KV_BLOCK_TOKENS * layer.n_kv * layer.head_dim for layer in layers]
+        self._offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        table = [
+            (offset, layer.n_kv, layer.head_dim)
+            for offset, layer in zip(self._offsets, layers, strict=False)
+        ]
+        self._table = np.array(table, np.int64).reshape(-1, 3)
+        self._table_address = driver.allocate(max(self._table.nbytes, 1))
+        driver.upload(self._table_address, self._table)
+
+    def place(self, layer: KvLayer) -> KvPlace:
+        """Where a layer's keys and values lie."""
+        offset = int(self._offsets[layer.layer])
+        stride = self.block_bytes // _HALF_BYTES
+        return KvPlace(self._memory, stride, offset, layer.n_kv, layer.head_dim)
+
+    def copy_block(self, source: int, target: int) -> None:
+        n = self.block_bytes
+        self._driver.copy(self._memory + target * n, self._memory + source * n, n)
+
+    def move_position(self, source: int, target: int) -> None:
+        stride = self.block_bytes // _HALF_BYTES
+        args = KvMoveArgs(self._memory, self._table_address, stride, source, target)
+        self._driver.launch(self._move, (len(self._layers), 1, 1), _THREADS, args)
+
+    def read_block(self, block: int) -> Bytes:
+        content = np.empty(self.block_bytes, np.uint8)
+        self._driver.download(content, self._memory + block * self.block_bytes)
+        self._driver.synchronize()
+        return content
+
+    def write_block(self, block: int, content: Bytes) -> None:
+        self._driver.upload(self._memory + block * self.block_bytes, content)
+        self._driver.synchronize()
+
+    def __del__(self) -> None:
+        for address in (self._memory, self._table_address):
+            self._driver.free(address)

@@ -1,0 +1,313 @@
+"""From fused ops to launches: which kernel, with which arguments, on how many blocks."""
+
+import ctypes
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from engine.backends.backend import Bytes
+from engine.backends.gpu import args as A
+from engine.backends.gpu.device_weights import DeviceWeights
+from engine.backends.gpu.driver import Address, Grid
+from engine.backends.gpu.fusing import AttentionRound, Linears, RopeWrite, Round, Rounded, Source
+from engine.backends.gpu.kv import GpuKvCache
+from engine.backends.gpu.packing import Format
+from engine.backends.gpu.step import MOST_TREE_ROWS
+from engine.errors import NativeError
+from engine.ops import (
+    Activation,
+    Argmax,
+    Attention,
+    Concat,
+    Embed,
+    Op,
+    RmsNorm,
+    Rows,
+    SelectRows,
+    SiluMul,
+    TopK,
+    Weight,
+)
+
+THREADS = 256
+SPLIT_KEYS = 128  # native/gpu/attention.h: kSplitKeys
+_TILE = 16
+_CHUNK = 4096  # native/gpu/choose.h: kChunk
+_QUERIES, _ATTENTION_WARPS, _HEADS = 16, 4, (32, 64, 128)  # native/gpu/attention.h
+_MOST_LINEAR_TILES = 4
+# Up to so many rows each split of the keys has blocks of its own.
+SPLIT_ROWS = 64
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """What one recorded graph is good for: steps of at most so many rows, selected rows and splits
+    of the keys (0: one block does all of them), over one KV cache."""
+
+    n_rows: int
+    n_out_rows: int
+    n_splits: int
+
+    def rows(self, kind: Rows) -> int:
+        return self.n_rows if kind is Rows.STEP else self.n_out_rows
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One kernel. What depends on the step's size or its KV cache is made when it is recorded."""
+
+    kernel: Callable[[Bucket], str]
+    grid: Callable[[Bucket], Grid]
+    make: Callable[[Bucket, GpuKvCache], ctypes.Structure]
+    n_threads: int = THREADS
+
+
+def _ceil(n: int, d: int) -> int:
+    return -(-n // d)
+
+
+class Lowering:
+    """Turns ops into launches; `place` says where activations lie, `results` where choices go."""
+
+    def __init__(
+        self,
+        step: Address,
+        weights: Mapping[str, Bytes],
+        device: DeviceWeights,
+        place: Callable[[Activation], Address],
+        scratch: Mapping[str, Address],
+        most_rows: Mapping[Rows, int],
+    ) -> None:
+        self._step, self._weights, self._device = step, weights, device
+        self._place, self._scratch, self._most_rows = place, scratch, most_rows
+
+    def lower(self, op: Op) -> Sequence[Launch]:
+        match op:
+            case Embed():
+                return [self._embed(op)]
+            case RmsNorm():
+                return [self._rms_norm(op)]
+            case Round():
+                return [self._round(op)]
+            case Linears():
+                return [self._linears(op)]
+            case RopeWrite():
+                return [self._rope_write(op)]
+            case Attention():
+                return self._attention(op, None)
+            case AttentionRound():
+                return self._attention(op.attention, op.rounded)
+            case SiluMul():
+                return [self._silu_mul(op)]
+            case SelectRows():
+                return [self._copy(op.x, op.out, 0, takes_selected=True)]
+            case Concat():
+                starts = np.concatenate([[0], np.cumsum([p.width for p in op.parts])]).tolist()
+                return [
+                    self._copy(part, op.out, first)
+                    for part, first in zip(op.parts, starts, strict=False)
+                ]
+            case Argmax():
+                return self._argmax(op)
+            case TopK():
+                return [self._top_k(op)]
+            case _:
+                raise NativeError("lowering", f"no GPU op for {type(op).__name__}")
+
+    # ---- rows ----
+
+    def _rowwise(
+        self, name: str, x: Activation, n_x: int, args: ctypes.Structure, n_threads: int = THREADS
+    ) -> Launch:
+        """A kernel with a block for each row and so many parts of it."""
+        rows = x.rows
+        return Launch(
+            lambda _: name, lambda b: (n_x, b.rows(rows), 1), lambda _, __: args, n_threads
+        )
+
+    def _embed(self, op: Embed) -> Launch:
+        table = self._device.matrix(op.table, self._weights[op.table.name])
+        args = A.EmbedArgs(
+            self._step, table.quants, table.scales, self._place(op.out), table.format,
+            op.out.width,
+        )  # fmt: skip
+        return self._rowwise("embed", op.out, _ceil(op.out.width, THREADS), args)
+
+    def _rms_norm(self, op: RmsNorm) -> Launch:
+        group = op.weight.n_cols
+        args = A.NormArgs(
+            self._step, self._place(op.x), self._vector(op.weight), self._place(op.out),
+            op.x.width, group, _is_selected(op.x), op.eps,
+        )  # fmt: skip
+        return self._rowwise("rms_norm", op.x, op.x.width // group, args)
+
+    def _round(self, op: Round) -> Launch:
+        other = 0
+        if isinstance(op.other, Weight):
+            other = self._vector(op.other)
+        elif op.other is not None:
+            other = self._place(op.other)
+        args = A.QuantizeArgs(
+            self._step, self._place(op.x), other, self._place(op.out),
+            self._scales(op.out), op.x.width, op.source,
+            op.out.is_super, _is_selected(op.x), op.eps,
+        )  # fmt: skip
+        assert op.source is not Source.NORMED or isinstance(op.other, Weight)
+        return self._rowwise("quantize", op.x, _ceil(op.x.width, THREADS), args)
+
+    def _silu_mul(self, op: SiluMul) -> Launch:
+        args = A.SiluMulArgs(
+            self._step, self._place(op.gate), self._place(op.up), self._place(op.out),
+            op.out.width, _is_selected(op.out),
+        )  # fmt: skip
+        return self._rowwise("silu_mul", op.out, _ceil(op.out.width, THREADS), args)
+
+    def _copy(
+        self, x: Activation, out: Activation, first: int, *, takes_selected: bool = False
+    ) -> Launch:
+        args = A.CopyArgs(
+            self._step, self._place(x), self._place(out), x.width, out.width, first,
+            _is_selected(out), takes_selected,
+        )  # fmt: skip
+        return self._rowwise("copy_rows", out, _ceil(x.width, THREADS), args)
+
+    # ---- matrices ----
+
+    def _linears(self, op: Linears) -> Launch:
+        parts = (A.LinearPart * len(op.parts))()
+        n_tiles = 0
+        for part, linear in zip(parts, op.parts, strict=True):
+            matrix = self._device.matrix(linear.weight, self._weights[linear.weight.name])
+            if matrix.format is Format.FLOAT:
+                raise NativeError("linear", f"'{linear.weight.name}' is no quantized matrix")
+            part.quants, part.scales, part.format = matrix.quants, matrix.scales, matrix.format
+            part.bias = 0 if linear.bias is None else self._vector(linear.bias)
+            part.residual = 0 if linear.residual is None else self._place(linear.residual)
+            part.out, part.n_out = self._place(linear.out), linear.weight.n_out
+            part.first_tile = n_tiles
+            n_tiles += _ceil(linear.weight.n_out, _TILE)
+        table = self._device.keep(np.frombuffer(bytes(parts), np.uint8))
+        x = op.x
+        args = A.LinearArgs(
+            self._step, table, self._place(x), self._scales(x), len(parts),
+            x.width // 32, _is_selected(x), 0,
+        )  # fmt: skip
+
+        def n_cols(bucket: Bucket) -> int:
+            n = _ceil(bucket.rows(x.rows), _TILE)
+            return 1 if n == 1 else 2 if n == 2 else _MOST_LINEAR_TILES
+
+        return Launch(
+            lambda b: f"linear_{16 * n_cols(b)}",
+            lambda b: (n_tiles, _ceil(b.rows(x.rows), _TILE * n_cols(b)), 1),
+            lambda _, __: args,
+        )
+
+    def _scales(self, x: Rounded) -> Address:
+        return self._place(x) + rounded_rows(self._most_rows[x.rows]) * x.width
+
+    def _vector(self, weight: Weight) -> Address:
+        return self._device.vector(weight, self._weights[weight.name])
+
+    # ---- keys and values ----
+
+    def _rope_write(self, op: RopeWrite) -> Launch:
+        kv_layer, rope, q = op.write.kv, op.rope, op.q
+        n_pairs = 0 if rope is None else len(rope.inverse_frequencies)
+        n_head = 0 if q is None else q.width // kv_layer.head_dim
+        addresses = (0 if q is None else self._place(q), self._place(op.k), self._place(op.v))
+        table = 0 if rope is None else self._device.turns(rope.inverse_frequencies)
+
+        def make(_: Bucket, kv: GpuKvCache) -> ctypes.Structure:
+            return A.RopeWriteArgs(
+                self._step, kv.place(kv_layer), *addresses, table, n_head, n_pairs,
+                rope is not None and rope.is_neox, q is not None and _is_selected(q),
+            )  # fmt: skip
+
+        n_items = n_head * n_pairs + op.k.width - kv_layer.n_kv * n_pairs + op.v.width
+        n_x = _ceil(n_items, THREADS)
+        return Launch(lambda _: "rope_write", lambda b: (n_x, b.n_rows, 1), make)
+
+    def _attention(self, op: Attention, rounded: Rounded | None) -> list[Launch]:
+        if op.sparse is not None and op.sparse.alpha > 0:
+            raise NativeError("attention", "block-sparse attention is not on the GPU yet")
+        q, out, rows = self._place(op.q), self._place(op.out), op.q.rows
+
+        def make(bucket: Bucket, kv: GpuKvCache) -> A.AttentionArgs:
+            return A.AttentionArgs(
+                self._step, kv.place(op.kv), q, out, self._scratch["partial"], op.n_head,
+                op.window or 0, op.is_block, _is_selected(op.q), bucket.n_splits, op.scale,
+            )  # fmt: skip
+
+        group, dims = op.n_head // op.kv.n_kv, op.kv.head_dim
+        if dims not in _HEADS:
+            raise NativeError("attention", f"heads of {dims}, expected one of {_HEADS}")
+
+        def n_tiles(bucket: Bucket) -> int:
+            n_rows = bucket.rows(rows)
+            # Rows of a tree have tiles of their own.
+            in_rows = n_rows * _ceil(group, _QUERIES)
+            return in_rows if bucket.n_rows <= MOST_TREE_ROWS else _ceil(n_rows * group, _QUERIES)
+
+        attend = Launch(
+            lambda _: f"attention_{dims}",
+            lambda b: (_ceil(b.n_splits, _ATTENTION_WARPS) or 1, op.kv.n_kv, n_tiles(b)),
+            make,
+            32 * _ATTENTION_WARPS,
+        )
+        to = (0, 0) if rounded is None else (self._place(rounded), self._scales(rounded))
+        is_super = rounded is not None and rounded.is_super
+
+        def make_merge(bucket: Bucket, kv: GpuKvCache) -> ctypes.Structure:
+            return A.MergeArgs(make(bucket, kv), *to, is_super, 0)
+
+        merge = Launch(
+            lambda b: "attention_merge" if b.n_splits else "",
+            lambda b: (_ceil(op.n_head, _ATTENTION_WARPS), b.rows(rows), 1),
+            make_merge,
+            32 * _ATTENTION_WARPS,
+        )
+        if rounded is None:
+            return [attend, merge]
+        later = self._round(Round(rounded, op.out))
+        round_later = replace(later, kernel=_quantize_unsplit)
+        return [attend, merge, round_later]
+
+    # ---- choices ----
+
+    def _argmax(self, op: Argmax) -> list[Launch]:
+        width = op.x.width
+        n_chunks = _ceil(width, _CHUNK)
+        s = self._scratch
+        args = A.ArgmaxArgs(
+            self._step, self._place(op.x), s["values"], s["indices"], s["ids"], width, n_chunks
+        )
+        return [
+            self._rowwise("argmax_chunks", op.x, n_chunks, args),
+            self._rowwise("argmax", op.x, 1, args),
+        ]
+
+    def _top_k(self, op: TopK) -> Launch:
+        s = self._scratch
+        args = A.TopKArgs(self._step, self._place(op.x), s["ids"], s["log_probs"], op.x.width, op.k)
+        return self._rowwise("top_k", op.x, 1, args)
+
+
+def _quantize_unsplit(bucket: Bucket) -> str:
+    return "" if bucket.n_splits else "quantize"
+
+
+def _is_selected(x: Activation) -> bool:
+    return x.rows is Rows.SELECTED
+
+
+def rounded_rows(n_rows: int) -> int:
+    """Whole tiles, as many as a launch of the widest linear kernel looks at."""
+    n = _TILE * _MOST_LINEAR_TILES
+    return _ceil(n_rows, n) * n
+
+
+def rounded_bytes(x: Rounded, n_rows: int) -> int:
+    """A byte a number, and two floats for each block of 32."""
+    return rounded_rows(n_rows) * (x.width + x.width // 32 * 8)

@@ -1,0 +1,181 @@
+"""A Program on a GPU: its launches, recorded as one graph for each size of step."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from engine.backends.arena import plan_arena
+from engine.backends.backend import Bytes, Floats, Int32s, KvCache
+from engine.backends.gpu.device_weights import DeviceWeights
+from engine.backends.gpu.driver import Address, Driver, Function, Graph
+from engine.backends.gpu.fusing import Rounded, fuse
+from engine.backends.gpu.kv import GpuKvCache
+from engine.backends.gpu.lowering import (
+    SPLIT_KEYS,
+    SPLIT_ROWS,
+    Bucket,
+    Launch,
+    Lowering,
+    rounded_bytes,
+)
+from engine.backends.gpu.step import StepInputs
+from engine.errors import NativeError
+from engine.ops import Activation, Argmax, Attention, Rows, TopK
+from engine.program import Program
+
+_ROW_BUCKETS = (1, 4, 8, 16, 24, 32, 48, 64, 128, 256, 512)
+_F32_BYTES = 4
+_MOST_BLOCKS = 65536 // 32
+
+
+class GpuModel:
+    """Implements `backend.Model`. A step is one launch of a recorded graph and, for greedy
+    decoding, one small copy back. Raises DeviceMemoryError when it does not fit."""
+
+    def __init__(
+        self,
+        program: Program,
+        weights: Mapping[str, Bytes],
+        driver: Driver,
+        functions: Callable[[str], Function],
+        device: DeviceWeights,
+        *,
+        max_rows: int,
+        max_out_rows: int,
+    ) -> None:
+        self.program, self.max_rows, self.max_out_rows = program, max_rows, max_out_rows
+        self._driver, self._functions, self._device = driver, functions, device
+        self._most_rows = {Rows.STEP: max_rows, Rows.SELECTED: max_out_rows}
+        ops = fuse(program.ops, program.result)
+        offsets, self.arena_bytes = plan_arena(ops, program.result, self._size_of)
+        self._addresses: list[Address] = []
+        arena = self._allocate(self.arena_bytes)
+        self._result = arena + offsets[program.result]
+        self._inputs = StepInputs(driver, max_rows, max_out_rows, _MOST_BLOCKS)
+        self._scratch = self._make_scratch()
+        lowering = Lowering(
+            self._inputs.address,
+            weights,
+            device,
+            lambda x: arena + offsets[x],
+            self._scratch,
+            self._most_rows,
+        )
+        self._launches: list[Launch] = [launch for op in ops for launch in lowering.lower(op)]
+        self._graphs: dict[tuple[int, Bucket], Graph] = {}
+        self._is_cancelled = False
+
+    # ---- a step ----
+
+    def step(
+        self,
+        kv: KvCache,
+        tokens: Int32s,
+        positions: Int32s,
+        parents: Int32s,
+        blocks: Int32s,
+        n_past: int,
+        out_rows: Int32s,
+    ) -> bool:
+        assert isinstance(kv, GpuKvCache), "the cache is another backend's"
+        if self._is_cancelled:
+            return False
+        self._driver.synchronize()  # the inputs of the step before are being read until then
+        self._inputs.fill(tokens, positions, parents, blocks, n_past, out_rows)
+        bucket = self._bucket(len(tokens), len(out_rows), n_past)
+        key = (id(kv), bucket)
+        if key not in self._graphs:
+            self._graphs[key] = self._driver.record(lambda: self._launch(bucket, kv))
+        self._driver.run(self._graphs[key])
+        return True
+
+    def _bucket(self, n_rows: int, n_out_rows: int, n_past: int) -> Bucket:
+        n = _at_least(n_rows, self.max_rows)
+        n_out = _at_least(max(n_out_rows, 1), self.max_out_rows)
+        n_splits = -(-(n_past + n_rows) // SPLIT_KEYS)
+        # A power of two, so that few graphs serve a growing text.
+        return Bucket(n, n_out, 0 if n > SPLIT_ROWS else 1 << (n_splits - 1).bit_length())
+
+    def _launch(self, bucket: Bucket, kv: GpuKvCache) -> None:
+        self._inputs.upload()
+        for launch in self._launches:
+            if name := launch.kernel(bucket):
+                args = launch.make(bucket, kv)
+                function = self._functions(name)
+                self._driver.launch(function, launch.grid(bucket), launch.n_threads, args)
+        self._driver.download(self._ids, self._scratch["ids"])
+        if self._log_probs.size:
+            self._driver.download(self._log_probs, self._scratch["log_probs"])
+
+    def set_cancelled(self, is_cancelled: bool) -> None:
+        """A step that was begun ends: it takes milliseconds."""
+        self._is_cancelled = is_cancelled
+
+    # ---- its results ----
+
+    def argmax(self, n_rows: int) -> list[int]:
+        self._driver.synchronize()
+        tokens = self._ids[:n_rows].tolist()
+        if any(token < 0 for token in tokens):
+            raise NativeError("argmax", "the logits are not finite numbers, expected a sound model")
+        return tokens
+
+    def top_k(self, n_rows: int) -> tuple[Int32s, Floats]:
+        self._driver.synchronize()
+        k = self._k
+        ids = self._ids[: n_rows * k].reshape(n_rows, k)
+        if (ids[:, 0] < 0).any():
+            raise NativeError("top_k", "the logits are not finite numbers, expected a sound model")
+        return ids, self._log_probs[: n_rows * k].reshape(n_rows, k)
+
+    def logits(self, n_rows: int) -> Floats:
+        return self._read_result(n_rows)
+
+    def collected(self, n_rows: int) -> Floats:
+        return self._read_result(n_rows)
+
+    def _read_result(self, n_rows: int) -> Floats:
+        found = np.empty((n_rows, self.program.result.width), np.float32)
+        self._driver.download(found, self._result)
+        self._driver.synchronize()
+        return found
+
+    # ---- memory ----
+
+    def _size_of(self, x: Activation) -> int:
+        n_rows = self._most_rows[x.rows]
+        return rounded_bytes(x, n_rows) if isinstance(x, Rounded) else 4 * n_rows * x.width
+
+    def _make_scratch(self) -> dict[str, Address]:
+        """Where the parts of attention and the choices go."""
+        ops, n_out = self.program.ops, self.max_out_rows
+        n_rows = min(self.max_rows, SPLIT_ROWS)
+        sizes = [op.n_head * (2 + op.kv.head_dim) for op in ops if isinstance(op, Attention)]
+        most_splits = _MOST_BLOCKS * 32 // SPLIT_KEYS
+        chosen = [op for op in ops if isinstance(op, TopK)]
+        self._k = chosen[0].k if chosen else 1
+        host = self._driver.allocate_host(4 * n_out * self._k)
+        self._ids: Int32s = host.view(np.int32)
+        log_probs = self._driver.allocate_host(4 * n_out * self._k if chosen else 0)
+        self._log_probs: Floats = log_probs.view(np.float32)
+        widths = [op.x.width for op in ops if isinstance(op, Argmax)]
+        n_chunks = max((-(-width // 4096) for width in widths), default=1)
+        return {
+            "partial": self._allocate(4 * max(sizes, default=0) * n_rows * most_splits),
+            "ids": self._allocate(4 * n_out * self._k),
+            "log_probs": self._allocate(4 * n_out * self._k),
+            "values": self._allocate(4 * n_out * n_chunks),
+            "indices": self._allocate(4 * n_out * n_chunks),
+        }
+
+    def _allocate(self, n_bytes: int) -> Address:
+        self._addresses.append(self._driver.allocate(max(n_bytes, 256)))
+        return self._addresses[-1]
+
+    def __del__(self) -> None:
+        for address in self._addresses:
+            self._driver.free(address)
+
+
+def _at_least(n: int, most: int) -> int:
+    return min(next((size for size in _ROW_BUCKETS if size >= n), most), most)

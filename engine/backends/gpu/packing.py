@@ -1,0 +1,214 @@
+"""Weights as native/gpu/quants.h wants them: tiles of 16 rows, blocks of 32 columns."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from gguf import GGMLQuantizationType as Type
+from numpy.typing import NDArray
+
+Bytes = NDArray[Any]  # of uint8, which NumPy's types lose at every shift
+Halves = NDArray[np.float16]
+
+TILE_ROWS, BLOCK = 16, 32
+_MOST_ROWS = 8192  # unpacked at a time
+
+
+class Format(IntEnum):
+    """As quants.h counts them."""
+
+    INT4 = 0
+    INT5 = 1
+    INT6 = 2
+    INT8 = 3
+    FLOAT = 4
+
+
+@dataclass(frozen=True)
+class Packed:
+    """`quants` (tiles, blocks, bytes of a block), `scales` (tiles, blocks, 16, 2)."""
+
+    format: Format
+    quants: Bytes
+    scales: Halves
+
+    @property
+    def n_bytes(self) -> int:
+        return self.quants.nbytes + self.scales.nbytes
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """A GGUF type: what it becomes, its bytes for 32 or 256 columns, whether activations are
+    rounded 256 at a time with it, and how to unpack (rows, blocks, bytes) to numbers 0..255
+    (rows, 32-blocks, 32) and scales (rows, 32-blocks, 2)."""
+
+    format: Format
+    block_bytes: int
+    is_super: bool
+    unpack: Callable[[Bytes], tuple[Bytes, Halves]]
+
+
+def is_packable(type_id: int) -> bool:
+    return type_id in _LAYOUTS
+
+
+def is_super(type_id: int) -> bool:
+    """Whether activations are rounded by blocks of 256 for this type, as the CPU does it."""
+    return _LAYOUTS[type_id].is_super
+
+
+def pack(type_id: int, data: Bytes, n_out: int, n_cols: int) -> Packed:
+    """Repacks a GGUF matrix (n_out, n_cols); rows of zeros fill the last tile."""
+    layout = _LAYOUTS[type_id]
+    rows = data.reshape(n_out, -1, layout.block_bytes)
+    parts: list[tuple[Bytes, Halves]] = []
+    for first in range(0, n_out, _MOST_ROWS):
+        numbers, scales = layout.unpack(rows[first : first + _MOST_ROWS])
+        n_missing = -len(numbers) % TILE_ROWS
+        numbers = np.pad(numbers, ((0, n_missing), (0, 0), (0, 0)))
+        scales = np.pad(scales, ((0, n_missing), (0, 0), (0, 0)))
+        n_blocks = n_cols // BLOCK
+        in_tiles = numbers.reshape(-1, TILE_ROWS, n_blocks, BLOCK).swapaxes(1, 2)
+        quants = _PACKERS[layout.format](in_tiles)
+        in_order = scales.reshape(-1, TILE_ROWS, n_blocks, 2).swapaxes(1, 2)
+        parts.append((quants, np.ascontiguousarray(in_order)))
+    quants = np.concatenate([part[0] for part in parts])
+    return Packed(layout.format, quants, np.concatenate([part[1] for part in parts]))
+
+
+# ---- numbers (tiles, blocks, 16 rows, 32 columns) to bytes (tiles, blocks, n) ----
+
+
+def _flat(*planes: Bytes) -> Bytes:
+    return np.concatenate([p.reshape(*p.shape[:2], -1) for p in planes], axis=2)
+
+
+def _nibbles(numbers: Bytes) -> Bytes:
+    return (numbers[..., :16] & 15) | (numbers[..., 16:] & 15) << 4
+
+
+def _pack_int4(numbers: Bytes) -> Bytes:
+    return _flat(_nibbles(numbers))
+
+
+def _pack_int5(numbers: Bytes) -> Bytes:
+    return _flat(_nibbles(numbers), np.packbits(numbers >> 4 & 1, axis=-1, bitorder="little"))
+
+
+def _pack_int6(numbers: Bytes) -> Bytes:
+    pairs = (numbers >> 4 & 3).reshape(*numbers.shape[:3], 8, 4)
+    shifts = np.array([0, 2, 4, 6], np.uint8)
+    return _flat(_nibbles(numbers), np.bitwise_or.reduce(pairs << shifts, axis=-1))
+
+
+def _pack_int8(numbers: Bytes) -> Bytes:
+    halves = numbers.reshape(*numbers.shape[:3], 2, 16)
+    return _flat(np.ascontiguousarray(halves.swapaxes(2, 3)))
+
+
+_PACKERS = {
+    Format.INT4: _pack_int4,
+    Format.INT5: _pack_int5,
+    Format.INT6: _pack_int6,
+    Format.INT8: _pack_int8,
+}
+
+
+# ---- GGUF blocks (rows, blocks, bytes) to numbers and scales ----
+
+
+def _halves(blocks: Bytes, start: int, n: int = 1) -> Halves:
+    return np.ascontiguousarray(blocks[..., start : start + 2 * n]).view(np.float16)
+
+
+def _low_high(qs: Bytes) -> Bytes:
+    return np.concatenate([qs & 15, qs >> 4], axis=-1)
+
+
+def _fifth_bits(qh: Bytes) -> Bytes:
+    return np.unpackbits(qh, axis=-1, bitorder="little") << 4
+
+
+def _pair(d: NDArray[np.floating], m: NDArray[np.floating]) -> Halves:
+    return np.concatenate([d, m], axis=-1).astype(np.float16)
+
+
+def _q4_0(b: Bytes) -> tuple[Bytes, Halves]:
+    d = _halves(b, 0)
+    return _low_high(b[..., 2:18]), _pair(d, -8 * d)
+
+
+def _q4_1(b: Bytes) -> tuple[Bytes, Halves]:
+    return _low_high(b[..., 4:20]), _halves(b, 0, 2)
+
+
+def _q5_0(b: Bytes) -> tuple[Bytes, Halves]:
+    d = _halves(b, 0)
+    return _low_high(b[..., 6:22]) | _fifth_bits(b[..., 2:6]), _pair(d, -16 * d)
+
+
+def _q5_1(b: Bytes) -> tuple[Bytes, Halves]:
+    return _low_high(b[..., 8:24]) | _fifth_bits(b[..., 4:8]), _halves(b, 0, 2)
+
+
+def _q8_0(b: Bytes) -> tuple[Bytes, Halves]:
+    d = _halves(b, 0)
+    return b[..., 2:34], _pair(d, np.zeros_like(d))
+
+
+def _six_bits(packed: Bytes) -> tuple[Bytes, Bytes]:
+    """Eight scales and eight minima of six bits each, from twelve bytes."""
+    low, middle, high = packed[..., 0:4], packed[..., 4:8], packed[..., 8:12]
+    scales = np.concatenate([low & 63, (high & 15) | (low >> 6) << 4], axis=-1)
+    minima = np.concatenate([middle & 63, (high >> 4) | (middle >> 6) << 4], axis=-1)
+    return scales, minima
+
+
+def _k_scales(b: Bytes) -> Halves:
+    d = _halves(b, 0, 2).astype(np.float32)
+    scales, minima = _six_bits(b[..., 4:16])
+    pairs = np.stack([d[..., :1] * scales, -d[..., 1:] * minima], axis=-1)
+    return pairs.reshape(len(b), -1, 2).astype(np.float16)
+
+
+def _k_numbers(qs: Bytes) -> Bytes:
+    """Low nibbles of 32 bytes, then their high ones."""
+    parts = qs.reshape(*qs.shape[:2], 4, 1, 32)
+    both = np.concatenate([parts & 15, parts >> 4], axis=3)
+    return both.reshape(len(qs), -1, BLOCK)
+
+
+def _q4_k(b: Bytes) -> tuple[Bytes, Halves]:
+    return _k_numbers(b[..., 16:144]), _k_scales(b)
+
+
+def _q5_k(b: Bytes) -> tuple[Bytes, Halves]:
+    bits = b[..., None, 16:48] >> np.arange(8, dtype=np.uint8)[:, None] & 1
+    high = (bits << 4).reshape(len(b), -1, BLOCK)
+    return _k_numbers(b[..., 48:176]) | high, _k_scales(b)
+
+
+def _q6_k(b: Bytes) -> tuple[Bytes, Halves]:
+    low = b[..., :128].reshape(*b.shape[:2], 2, 2, 32)
+    high = b[..., 128:192].reshape(*b.shape[:2], 2, 1, 32)
+    nibbles = np.concatenate([low & 15, low >> 4], axis=3)  # (.., 2, 4, 32)
+    shifts = np.array([0, 2, 4, 6], np.uint8)[:, None]
+    numbers = nibbles | (high >> shifts & 3) << 4
+    scales = b[..., 192:208].view(np.int8).astype(np.float32) * _halves(b, 208).astype(np.float32)
+    pairs = scales.reshape(len(b), -1, 2).astype(np.float16)
+    return numbers.reshape(len(b), -1, BLOCK), pairs
+
+
+_LAYOUTS = {
+    int(Type.Q4_0): _Layout(Format.INT4, 18, False, _q4_0),
+    int(Type.Q4_1): _Layout(Format.INT4, 20, False, _q4_1),
+    int(Type.Q5_0): _Layout(Format.INT5, 22, False, _q5_0),
+    int(Type.Q5_1): _Layout(Format.INT5, 24, False, _q5_1),
+    int(Type.Q8_0): _Layout(Format.INT8, 34, False, _q8_0),
+    int(Type.Q4_K): _Layout(Format.INT4, 144, True, _q4_k),
+    int(Type.Q5_K): _Layout(Format.INT5, 176, True, _q5_k),
+    int(Type.Q6_K): _Layout(Format.INT6, 210, True, _q6_k),
+}

@@ -1,0 +1,6 @@
+// All kernels in one translation unit, for every platform (platform.h).
+#include "attention.h"
+#include "choose.h"
+#include "linear.h"
+#include "platform.h"
+#include "rows.h"

@@ -1,0 +1,115 @@
+// Keys and values in blocks of 32 positions, and what writes them.
+//
+// A block holds every layer's halves: of each head the keys [32][D], then the values turned
+// [D][32], so that the matrix units read whole words of both: two dimensions of a key, two
+// positions of a dimension.
+#pragma once
+
+#include "rows.h"
+
+struct KvPlace {
+    uint16* memory;
+    int64 block_stride, layer_offset;  // in halves
+    int n_kv, head_dim;
+};
+
+// Where a head's keys of a block begin.
+DEV uint16* kv_head(const KvPlace& kv, int block, int head) {
+    return kv.memory + block * kv.block_stride + kv.layer_offset +
+           int64(head) * 2 * kKvBlock * kv.head_dim;
+}
+
+DEV int key_at(const KvPlace& kv, int offset, int dim) {
+    return offset * kv.head_dim + dim;
+}
+DEV int value_at(const KvPlace& kv, int offset, int dim) {
+    return (kv.head_dim + dim) * kKvBlock + offset;
+}
+
+// Turns queries (T or R, H * D) in place, and keys (T, K * D) on their way into the cache with the
+// values. Without queries, or without pairs to turn, it does the rest.
+struct RopeWriteArgs {
+    const Step* step;
+    KvPlace kv;
+    float* q;
+    const float* k;
+    const float* v;
+    const float* table;  // (positions, n_pairs, 2): cosine and sine
+    int n_head, n_pairs, is_neox, is_q_selected;
+};
+
+// One pair of dimensions of a head, turned by its row's position.
+struct Pair {
+    int first, second;
+    float x, y;
+};
+
+DEV Pair turned(const float* head, int pair, int n_pairs, int is_neox, const float* turn) {
+    const int first = is_neox ? pair : 2 * pair, second = is_neox ? pair + n_pairs : 2 * pair + 1;
+    const float x = head[first], y = head[second];
+    return {first, second, multiply_add(x, turn[0], -(y * turn[1])),
+            multiply_add(x, turn[1], y * turn[0])};
+}
+
+KERNEL(rope_write, kRowThreads, RopeWriteArgs) {
+    begin_after_others();
+    const Step& s = *a.step;
+    const int row = block_y(), dims = a.kv.head_dim, n_kv = a.kv.n_kv;
+    int i = block_x() * kRowThreads + thread_index();
+    const int n_turned = a.n_pairs, n_kept = dims - 2 * n_turned;
+    if (i < a.n_head * n_turned) {  // a pair of a query
+        if (row >= rows_of(s, a.is_q_selected)) return;
+        const int position = s.positions[a.is_q_selected ? s.out_rows[row] : row];
+        float* head = a.q + (int64(row) * a.n_head + i / n_turned) * dims;
+        const Pair p = turned(head, i % n_turned, n_turned, a.is_neox,
+                              a.table + (int64(position) * n_turned + i % n_turned) * 2);
+        head[p.first] = p.x;
+        head[p.second] = p.y;
+        return;
+    }
+    i -= a.n_head * n_turned;
+    if (row >= s.n_rows) return;
+    const int slot = s.n_past + row, offset = slot % kKvBlock, block = s.blocks[slot / kKvBlock];
+    if (i < n_kv * n_turned) {  // a pair of a key
+        const int head = i / n_turned, pair = i % n_turned;
+        const Pair p = turned(a.k + (int64(row) * n_kv + head) * dims, pair, n_turned, a.is_neox,
+                              a.table + (int64(s.positions[row]) * n_turned + pair) * 2);
+        uint16* to = kv_head(a.kv, block, head);
+        to[key_at(a.kv, offset, p.first)] = float_to_half(p.x);
+        to[key_at(a.kv, offset, p.second)] = float_to_half(p.y);
+        return;
+    }
+    i -= n_kv * n_turned;
+    if (i < n_kv * n_kept) {  // a key's dimension that is not turned
+        const int head = i / n_kept, dim = 2 * n_turned + i % n_kept;
+        const float value = a.k[(int64(row) * n_kv + head) * dims + dim];
+        kv_head(a.kv, block, head)[key_at(a.kv, offset, dim)] = float_to_half(value);
+        return;
+    }
+    i -= n_kv * n_kept;
+    if (i >= n_kv * dims) return;
+    const float value = a.v[int64(row) * n_kv * dims + i];
+    kv_head(a.kv, block, i / dims)[value_at(a.kv, offset, i % dims)] = float_to_half(value);
+}
+
+// Moves one position of every layer; positions are block * 32 + offset.
+struct KvMoveArgs {
+    uint16* memory;
+    const int64* layers;  // (n_layers, 3): offset in halves, heads, D
+    int64 block_stride;
+    int from, to;
+};
+
+KERNEL(kv_move, kRowThreads, KvMoveArgs) {
+    begin_after_others();
+    const int64* layer = a.layers + 3 * block_x();
+    const KvPlace kv{a.memory, a.block_stride, layer[0], int(layer[1]), int(layer[2])};
+    for (int i = thread_index(); i < kv.n_kv * kv.head_dim; i += kRowThreads) {
+        const int head = i / kv.head_dim, dim = i % kv.head_dim;
+        const uint16* source = kv_head(kv, a.from / kKvBlock, head);
+        uint16* target = kv_head(kv, a.to / kKvBlock, head);
+        const int from = a.from % kKvBlock, to = a.to % kKvBlock;
+        target[key_at(kv, to, dim)] = source[key_at(kv, from, dim)];
+        target[value_at(kv, to, dim)] = source[value_at(kv, from, dim)];
+    }
+}

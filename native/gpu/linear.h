@@ -1,0 +1,159 @@
+// out (T, n_out) = x (T, K) weight^T + bias + residual.
+//
+// One rule for every number of rows, so that a row's result never depends on what was computed with
+// it: the products of a block of 32 columns are summed exactly; block b belongs to slice b mod 8;
+// within a slice blocks are added in order by acc = fma(sum, d * scale, acc), then for minima
+// acc = fma(m, scale * sum of x, acc); slices are added in order, then bias, then residual.
+#pragma once
+
+#include "quants.h"
+#include "step.h"
+
+constexpr int kSlices = 8, kLinearThreads = kSlices * kWarp;
+
+// One weight matrix; several that read the same x share a launch.
+struct LinearPart {
+    const uint8* quants;
+    const uint32* scales;   // (tiles, blocks, 16)
+    const float* bias;      // (n_out), or null
+    const float* residual;  // (T, n_out), or null
+    float* out;
+    int format, n_out, first_tile, pad;
+};
+
+struct LinearArgs {
+    const Step* step;
+    const LinearPart* parts;  // (n_parts), by first_tile
+    const int8* x;            // as quants.h says
+    const float* x_scales;    // (tiles of rows, blocks, 16, 2)
+    int n_parts, n_blocks, is_selected, pad;
+};
+
+// What one warp adds up, its slice: the elements of kCols tiles.
+template <int kCols>
+struct Slice {
+    float acc[kCols][8];
+};
+
+DEV void load_activation(LaneWords (&x)[2], const int8* block) {
+    const auto* words = reinterpret_cast<const uint32*>(block);
+#pragma unroll
+    for (int h = 0; h < 2; ++h)
+#pragma unroll
+        for (int i = 0; i < kLaneRows; ++i)
+#pragma unroll
+            for (int j = 0; j < kLaneWords; ++j)
+                x[h][i][j] = words[(h * kTileRows + lane_row(i)) * 4 + lane_word(j)];
+}
+
+template <int kFormat, int kCols>
+DEV void add_block(Slice<kCols>& slice, const uint8* quants, const uint32* scales, const int8* x,
+                   const float* x_scales, int64 x_stride, int64 scale_stride) {
+    LaneWords w[2];
+#pragma unroll
+    for (int h = 0; h < 2; ++h)
+#pragma unroll
+        for (int i = 0; i < kLaneRows; ++i)
+#pragma unroll
+            for (int j = 0; j < kLaneWords; ++j)
+                w[h][i][j] = weight_word(kFormat, quants, lane_row(i), h, lane_word(j));
+#pragma unroll
+    for (int col = 0; col < kCols; ++col) {
+        LaneWords activation[2];
+        load_activation(activation, x + col * x_stride);
+        const float* row_scales = x_scales + col * scale_stride;
+        int sums[2][8] = {};
+        if (kFormat == kInt6) {
+            tile_add(sums[0], w[0], activation[0]);
+            tile_add(sums[1], w[1], activation[1]);
+        } else {
+            tile_add(sums[0], w, activation);
+        }
+#pragma unroll
+        for (int i = 0; i < 8; ++i) {
+            const uint32 pair = scales[tile_row(i)];
+            const float scale = row_scales[2 * tile_col(i)];
+            float acc = slice.acc[col][i];
+            acc = multiply_add(float(sums[0][i]), low_half(pair) * scale, acc);
+            if (kFormat == kInt6)
+                acc = multiply_add(float(sums[1][i]), high_half(pair) * scale, acc);
+            else if (kFormat != kInt8)
+                acc = multiply_add(high_half(pair), row_scales[2 * tile_col(i) + 1], acc);
+            slice.acc[col][i] = acc;
+        }
+    }
+}
+
+// This warp's slice, for one tile of weights and kCols tiles of rows.
+template <int kFormat, int kCols>
+DEV void add_slice(Slice<kCols>& slice, const LinearArgs& a, const LinearPart& part, int tile,
+                   int first_col) {
+    const int64 n_blocks = a.n_blocks;
+    const int64 x_block = kTileRows * kBlock, bytes = block_bytes_of(kFormat);
+    const uint8* quants = part.quants + tile * n_blocks * bytes;
+    const uint32* scales = part.scales + tile * n_blocks * kTileRows;
+    const int8* x = a.x + first_col * n_blocks * x_block;
+    const float* x_scales = a.x_scales + first_col * n_blocks * kTileRows * 2;
+    // Several blocks' loads are under way at once where the registers have room for them.
+#pragma unroll(kCols == 1 ? 4 : kCols == 2 ? 2 : 1)
+    for (int64 b = warp_index(); b < n_blocks; b += kSlices)
+        add_block<kFormat, kCols>(slice, quants + b * bytes, scales + b * kTileRows,
+                                  x + b * x_block, x_scales + b * kTileRows * 2, n_blocks * x_block,
+                                  n_blocks * kTileRows * 2);
+}
+
+// Has the first weights of this warp's slice on their way while other kernels still run.
+DEV void prefetch_slice(const LinearPart& part, int tile, int n_blocks) {
+    constexpr int kLine = 128;
+    const int64 bytes = block_bytes_of(part.format), lines = (bytes + kLine - 1) / kLine;
+    const int64 b = warp_index() + lane_index() / lines * kSlices;
+    if (b < n_blocks)
+        prefetch(part.quants + (tile * int64(n_blocks) + b) * bytes + lane_index() % lines * kLine);
+}
+
+template <int kCols>
+DEV void linear(const LinearArgs& a) {
+    SHARED float shown[kSlices][kTileRows][kTileRows + 1];  // (slice, row of x, row of weight)
+    const int n_rows = rows_of(*a.step, a.is_selected);
+    const int first_col = block_y() * kCols;
+    if (first_col * kTileRows >= n_rows) return;
+    int p = 0;
+    while (p + 1 < a.n_parts && block_x() >= a.parts[p + 1].first_tile) ++p;
+    const LinearPart part = a.parts[p];
+    const int tile = block_x() - part.first_tile;
+    if (first_col == 0) prefetch_slice(part, tile, a.n_blocks);
+    begin_after_others();
+    Slice<kCols> slice = {};
+    switch (part.format) {
+        case kInt4: add_slice<kInt4, kCols>(slice, a, part, tile, first_col); break;
+        case kInt5: add_slice<kInt5, kCols>(slice, a, part, tile, first_col); break;
+        case kInt6: add_slice<kInt6, kCols>(slice, a, part, tile, first_col); break;
+        default: add_slice<kInt8, kCols>(slice, a, part, tile, first_col);
+    }
+    const int warp = warp_index(), mine_row = thread_index() >> 4, mine = thread_index() & 15;
+#pragma unroll
+    for (int col = 0; col < kCols; ++col) {
+        block_sync();
+#pragma unroll
+        for (int i = 0; i < 8; ++i) shown[warp][tile_col(i)][tile_row(i)] = slice.acc[col][i];
+        block_sync();
+        const int64 row = (first_col + col) * kTileRows + mine_row;
+        const int n = tile * kTileRows + mine;
+        if (row >= n_rows || n >= part.n_out) continue;
+        float sum = shown[0][mine_row][mine];
+        for (int s = 1; s < kSlices; ++s) sum += shown[s][mine_row][mine];
+        if (part.bias) sum += part.bias[n];
+        if (part.residual) sum += part.residual[row * part.n_out + n];
+        part.out[row * part.n_out + n] = sum;
+    }
+}
+
+KERNEL(linear_16, kLinearThreads, LinearArgs) {
+    linear<1>(a);
+}
+KERNEL(linear_32, kLinearThreads, LinearArgs) {
+    linear<2>(a);
+}
+KERNEL(linear_64, kLinearThreads, LinearArgs) {
+    linear<4>(a);
+}

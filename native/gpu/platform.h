@@ -1,0 +1,64 @@
+// The dialect all kernels are written in, for CUDA (nvcc, NVRTC), HIP (clang, HIPRTC; wave32) and
+// emulation on the host.
+//
+// Beside the usual words (KERNEL, DEV, SHARED, block_sync, shuffle) each platform has the integer
+// matrix unit as a *tile*: the products of 16 rows of one int8 matrix with 16 rows of another, over
+// 16 columns a time. A row's 16 columns are four 32-bit words; which rows and words a lane must
+// hold, and which products it then gets, is the platform's affair:
+//   kLaneRows, kLaneWords           how many rows, and words of each, a lane holds
+//   lane_row(i), lane_word(j)       which ones
+//   tile_row(i), tile_col(i)        whose product element i (0..7) of a lane's tile is
+//   tile_add(tile, a, b)            tile += a b^T
+// and the same for halves: a row's 16 columns are eight words, of which a lane holds kHalfWords,
+// half_word(j); the products are floats, each the sum of one row's alone.
+// begin_after_others() waits for the kernels before this one, where they may still be running; the
+// step's inputs and constants may be read before it. prefetch(p) asks for the line p lies in.
+// No system header is used, so that run-time compilers need nothing but this source.
+#pragma once
+
+using int8 = signed char;
+using uint8 = unsigned char;
+using uint16 = unsigned short;
+using uint32 = unsigned int;
+using int64 = long long;
+
+#if defined(GPU_EMULATED)
+#include "platform_emulated.h"
+#elif defined(__CUDACC__) || defined(__CUDACC_RTC__)
+#include "platform_cuda.h"
+#else
+#include "platform_hip.h"
+#endif
+
+constexpr int kWarp = 32;
+
+DEV int warp_index() {
+    return thread_index() >> 5;
+}
+
+// The same sum whatever lane asks: a fixed tree over the lanes.
+DEV float warp_sum(float v) {
+    v += shuffle_xor(v, 16);
+    v += shuffle_xor(v, 8);
+    v += shuffle_xor(v, 4);
+    v += shuffle_xor(v, 2);
+    return v + shuffle_xor(v, 1);
+}
+
+DEV float larger(float a, float b) {
+    return a > b ? a : b;
+}
+
+DEV float warp_max(float v) {
+    v = larger(v, shuffle_xor(v, 16));
+    v = larger(v, shuffle_xor(v, 8));
+    v = larger(v, shuffle_xor(v, 4));
+    v = larger(v, shuffle_xor(v, 2));
+    return larger(v, shuffle_xor(v, 1));
+}
+
+constexpr float kLog2E = 1.44269504088896340736f;
+
+DEV float exp_of(float x) {
+    return exp2_of(x * kLog2E);
+}

@@ -1,0 +1,153 @@
+// NVIDIA: sm_80 and later. Halves are converted and tiles computed by PTX, without headers.
+#pragma once
+
+#define KERNEL(name, threads, Args) \
+    extern "C" __global__ void __launch_bounds__(threads) name(const Args a)
+#define DEV static __device__ __forceinline__
+#define DEV_MEMBER __device__ __forceinline__
+#define SHARED __shared__
+
+DEV int thread_index() {
+    return threadIdx.x;
+}
+DEV int lane_index() {
+    return threadIdx.x & 31;
+}
+DEV int block_x() {
+    return blockIdx.x;
+}
+DEV int block_y() {
+    return blockIdx.y;
+}
+DEV int block_z() {
+    return blockIdx.z;
+}
+DEV int n_threads() {
+    return blockDim.x;
+}
+DEV void block_sync() {
+    __syncthreads();
+}
+DEV void warp_sync() {
+    __syncwarp();
+}
+
+DEV float shuffle(float v, int lane) {
+    return __shfl_sync(~0u, v, lane);
+}
+DEV int shuffle(int v, int lane) {
+    return __shfl_sync(~0u, v, lane);
+}
+DEV float shuffle_xor(float v, int mask) {
+    return __shfl_xor_sync(~0u, v, mask);
+}
+DEV int shuffle_xor(int v, int mask) {
+    return __shfl_xor_sync(~0u, v, mask);
+}
+
+DEV float multiply_add(float a, float b, float c) {
+    return fmaf(a, b, c);
+}
+DEV float exp2_of(float x) {
+    return exp2f(x);
+}
+DEV float log_of(float x) {
+    return logf(x);
+}
+DEV float square_root(float x) {
+    return sqrtf(x);
+}
+DEV float nearest(float x) {
+    return rintf(x);
+}
+DEV float magnitude(float x) {
+    return fabsf(x);
+}
+DEV float bits_to_float(uint32 bits) {
+    return __uint_as_float(bits);
+}
+
+// The kernels of a graph are launched early: until here they may not read what others write.
+DEV void begin_after_others() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;");
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+DEV void prefetch(const void* p) {
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
+}
+
+DEV float half_to_float(uint16 half) {
+    float result;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(result) : "h"(half));
+    return result;
+}
+
+DEV uint16 float_to_half(float value) {
+    uint16 result;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(result) : "f"(value));
+    return result;
+}
+
+// A row's word j lies in lane 4 * row + j; a lane holds that word of rows r and r + 8.
+constexpr int kLaneRows = 2, kLaneWords = 1;
+DEV int lane_row(int i) {
+    return (lane_index() >> 2) + 8 * i;
+}
+DEV int lane_word(int) {
+    return lane_index() & 3;
+}
+DEV int tile_row(int i) {
+    return (lane_index() >> 2) + 8 * ((i >> 1) & 1);
+}
+DEV int tile_col(int i) {
+    return 2 * (lane_index() & 3) + (i & 1) + 8 * (i >> 2);
+}
+
+using LaneWords = uint32[kLaneRows][kLaneWords];
+
+DEV void tile_add(int (&tile)[8], const LaneWords& a, const LaneWords& b) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        int* c = tile + 4 * half;
+        asm("mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5}, {%6}, "
+            "{%0,%1,%2,%3};"
+            : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+            : "r"(a[0][0]), "r"(a[1][0]), "r"(b[half][0]));
+    }
+}
+
+// As two calls of the above, for columns 0 to 15 and 16 to 31.
+DEV void tile_add(int (&tile)[8], const LaneWords (&a)[2], const LaneWords (&b)[2]) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        int* c = tile + 4 * half;
+        asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
+            "{%8,%9}, {%0,%1,%2,%3};"
+            : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+            : "r"(a[0][0][0]), "r"(a[0][1][0]), "r"(a[1][0][0]), "r"(a[1][1][0]),
+              "r"(b[0][half][0]), "r"(b[1][half][0]));
+    }
+}
+
+// Of halves, lane 4 * row + j holds words j and j + 4 of rows r and r + 8.
+constexpr int kHalfWords = 2;
+DEV int half_word(int j) {
+    return (lane_index() & 3) + 4 * j;
+}
+
+using LaneHalves = uint32[kLaneRows][kHalfWords];
+
+DEV void tile_add(float (&tile)[8], const LaneHalves& a, const LaneHalves& b) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+        float* c = tile + 4 * half;
+        asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
+            "{%8,%9}, {%0,%1,%2,%3};"
+            : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+            : "r"(a[0][0]), "r"(a[1][0]), "r"(a[0][1]), "r"(a[1][1]), "r"(b[half][0]),
+              "r"(b[half][1]));
+    }
+}

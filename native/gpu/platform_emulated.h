@@ -1,0 +1,279 @@
+// The host as a GPU: a block's threads are fibers that take turns at barriers and shuffles, blocks
+// run one after another. Tiles lie in the lanes as gfx11's do. For tests and tiny models.
+#pragma once
+
+#include <setjmp.h>
+#include <ucontext.h>
+
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+namespace emulated {
+
+constexpr int kMostThreads = 1024;
+constexpr size_t kStackBytes = 64 * 1024;
+
+// A barrier of `n_alive` fibers: whoever comes last opens it.
+struct Barrier {
+    int n_alive = 0, n_waiting = 0, n_opened = 0;
+    void open() { n_waiting = 0, ++n_opened; }
+};
+
+// Lives on when its thread is done, and becomes a thread of the next block. It begins by
+// setcontext; from then on it is left and entered by jumps, which ask nothing of the system.
+struct Fiber {
+    jmp_buf place;
+    std::unique_ptr<char[]> stack;
+    bool has_begun = false, is_done = true;
+};
+
+struct Block {
+    int n_threads = 0, x = 0, y = 0, z = 0, thread = 0;
+    bool has_moved = false;
+    jmp_buf scheduler;
+    Barrier all, warps[kMostThreads / 32];
+    alignas(16) unsigned char slots[2][kMostThreads][32];  // what lanes show each other
+    std::vector<Fiber> fibers;
+    void (*body)(const void*) = nullptr;
+    const void* args = nullptr;
+};
+
+inline Block& block() {
+    static Block the_block;
+    return the_block;
+}
+
+inline void yield() {
+    Block& b = block();
+    if (_setjmp(b.fibers[size_t(b.thread)].place) == 0) _longjmp(b.scheduler, 1);
+}
+
+inline void wait(Barrier& barrier) {
+    const int opened = barrier.n_opened;
+    block().has_moved = true;
+    if (++barrier.n_waiting == barrier.n_alive) return barrier.open();
+    while (barrier.n_opened == opened) yield();
+}
+
+inline void leave(Barrier& barrier) {
+    if (--barrier.n_alive > 0 && barrier.n_waiting == barrier.n_alive) barrier.open();
+}
+
+inline void run_fiber() {
+    for (;;) {
+        Block& b = block();
+        const int thread = b.thread;
+        b.body(b.args);
+        b.has_moved = true;
+        leave(b.all);
+        leave(b.warps[thread / 32]);
+        b.fibers[size_t(thread)].is_done = true;
+        yield();
+    }
+}
+
+// Lets a thread run until it waits for others or is done.
+inline void enter(Fiber& fiber) {
+    if (_setjmp(block().scheduler) != 0) return;
+    if (fiber.has_begun) _longjmp(fiber.place, 1);
+    fiber.has_begun = true;
+    fiber.stack.reset(new char[kStackBytes]);
+    ucontext_t begin;
+    getcontext(&begin);
+    begin.uc_stack.ss_sp = fiber.stack.get();
+    begin.uc_stack.ss_size = kStackBytes;
+    begin.uc_link = nullptr;
+    makecontext(&begin, run_fiber, 0);
+    setcontext(&begin);
+}
+
+// False if its threads wait for others that never come.
+inline bool run_block(int n_threads, void (*body)(const void*), const void* args) {
+    Block& b = block();
+    b.n_threads = n_threads, b.body = body, b.args = args;
+    if (b.fibers.empty()) b.fibers.resize(kMostThreads);
+    b.all = {n_threads, 0, 0};
+    for (int w = 0; w * 32 < n_threads; ++w)
+        b.warps[w] = {n_threads - w * 32 < 32 ? n_threads - w * 32 : 32, 0, 0};
+    for (int i = 0; i < n_threads; ++i) b.fibers[size_t(i)].is_done = false;
+    while (b.all.n_alive > 0) {
+        b.has_moved = false;
+        for (int i = 0; i < n_threads; ++i) {
+            b.thread = i;
+            if (!b.fibers[size_t(i)].is_done) enter(b.fibers[size_t(i)]);
+        }
+        if (!b.has_moved) {
+            b.fibers.clear();  // they hang in the middle of the kernel
+            return false;
+        }
+    }
+    return true;
+}
+
+// 0, or 1 where a block did not end.
+inline int launch(int nx, int ny, int nz, int n_threads, void (*body)(const void*),
+                  const void* args) {
+    Block& b = block();
+    for (b.z = 0; b.z < nz; ++b.z)
+        for (b.y = 0; b.y < ny; ++b.y)
+            for (b.x = 0; b.x < nx; ++b.x)
+                if (!run_block(n_threads, body, args)) return 1;
+    return 0;
+}
+
+// Shows a value to the warp and returns what `lane` shows.
+template <class T>
+T exchange(const T& value, int lane) {
+    static_assert(sizeof(T) <= 32);
+    Block& b = block();
+    const int thread = b.thread, warp = thread / 32;
+    const int turn = b.warps[warp].n_opened & 1;  // so that nobody overwrites what is being read
+    std::memcpy(b.slots[turn][thread], &value, sizeof(T));
+    wait(b.warps[warp]);
+    T found;
+    std::memcpy(&found, b.slots[turn][warp * 32 + (lane & 31)], sizeof(T));
+    return found;
+}
+
+}  // namespace emulated
+
+#define KERNEL(name, threads, Args)                                                  \
+    static void name##_body(const Args& a);                                          \
+    extern "C" __attribute__((visibility("default"))) int name##__launch(            \
+        int nx, int ny, int nz, int n_threads, const void* args) {                   \
+        return emulated::launch(                                                     \
+            nx, ny, nz, n_threads,                                                   \
+            [](const void* p) { name##_body(*static_cast<const Args*>(p)); }, args); \
+    }                                                                                \
+    extern "C" __attribute__((visibility("default"))) int name##__args_bytes() {     \
+        return int(sizeof(Args));                                                    \
+    }                                                                                \
+    static void name##_body(const Args& a)
+#define DEV static inline
+#define DEV_MEMBER inline
+#define SHARED static
+
+DEV int thread_index() {
+    return emulated::block().thread;
+}
+DEV int lane_index() {
+    return thread_index() & 31;
+}
+DEV int block_x() {
+    return emulated::block().x;
+}
+DEV int block_y() {
+    return emulated::block().y;
+}
+DEV int block_z() {
+    return emulated::block().z;
+}
+DEV int n_threads() {
+    return emulated::block().n_threads;
+}
+DEV void block_sync() {
+    emulated::wait(emulated::block().all);
+}
+DEV void begin_after_others() {}
+DEV void prefetch(const void*) {}
+DEV void warp_sync() {
+    emulated::wait(emulated::block().warps[thread_index() / 32]);
+}
+
+template <class T>
+DEV T shuffle(T v, int lane) {
+    return emulated::exchange(v, lane);
+}
+template <class T>
+DEV T shuffle_xor(T v, int mask) {
+    return emulated::exchange(v, lane_index() ^ mask);
+}
+
+DEV float multiply_add(float a, float b, float c) {
+    return std::fma(a, b, c);
+}
+DEV float exp2_of(float x) {
+    return std::exp2(x);
+}
+DEV float log_of(float x) {
+    return std::log(x);
+}
+DEV float square_root(float x) {
+    return std::sqrt(x);
+}
+DEV float nearest(float x) {
+    return std::rint(x);
+}
+DEV float magnitude(float x) {
+    return std::fabs(x);
+}
+DEV float bits_to_float(uint32 bits) {
+    float result;
+    std::memcpy(&result, &bits, sizeof result);
+    return result;
+}
+DEV float half_to_float(uint16 half) {
+    _Float16 value;
+    std::memcpy(&value, &half, sizeof value);
+    return float(value);
+}
+DEV uint16 float_to_half(float value) {
+    const _Float16 half = _Float16(value);
+    uint16 result;
+    std::memcpy(&result, &half, sizeof result);
+    return result;
+}
+
+constexpr int kLaneRows = 1, kLaneWords = 4;
+DEV int lane_row(int) {
+    return lane_index() & 15;
+}
+DEV int lane_word(int j) {
+    return j;
+}
+DEV int tile_row(int i) {
+    return 2 * i + (lane_index() >> 4);
+}
+DEV int tile_col(int) {
+    return lane_index() & 15;
+}
+
+using LaneWords = uint32[kLaneRows][kLaneWords];
+
+DEV void tile_add(int (&tile)[8], const LaneWords& a, const LaneWords& b) {
+    struct Row {
+        int8 v[16];
+    } left, right;
+    std::memcpy(&left, a, sizeof left);
+    std::memcpy(&right, b, sizeof right);
+    for (int i = 0; i < 8; ++i) {
+        const Row row = emulated::exchange(left, tile_row(i));
+        for (int k = 0; k < 16; ++k) tile[i] += int(row.v[k]) * int(right.v[k]);
+    }
+}
+
+DEV void tile_add(int (&tile)[8], const LaneWords (&a)[2], const LaneWords (&b)[2]) {
+    tile_add(tile, a[0], b[0]);
+    tile_add(tile, a[1], b[1]);
+}
+
+constexpr int kHalfWords = 8;
+DEV int half_word(int j) {
+    return j;
+}
+
+using LaneHalves = uint32[kLaneRows][kHalfWords];
+
+DEV void tile_add(float (&tile)[8], const LaneHalves& a, const LaneHalves& b) {
+    struct Row {
+        uint16 v[16];
+    } left, right;
+    std::memcpy(&left, a, sizeof left);
+    std::memcpy(&right, b, sizeof right);
+    for (int i = 0; i < 8; ++i) {
+        const Row row = emulated::exchange(left, tile_row(i));
+        for (int k = 0; k < 16; ++k) tile[i] += half_to_float(row.v[k]) * half_to_float(right.v[k]);
+    }
+}

@@ -1,0 +1,63 @@
+// Quantized matrices as they lie on the device (written by engine/backends/gpu/packing.py).
+//
+// Tiles of 16 rows by blocks of 32 columns, all blocks of a tile in a row. The numbers of a block:
+//   kInt4  [row][16]        low nibbles are columns 0..15, high ones 16..31; value d * q + m
+//   kInt5  kInt4's, then [row] 32 bits: the fifth bit of each column;        value d * q + m
+//   kInt6  kInt4's, then [row][8]: two more bits of four columns a byte;     value d * (q - 32),
+//          a d for each half of the columns
+//   kInt8  [half][row][16];                                                  value d * q
+//   kFloat [row][column] of floats, for embedding tables alone, without tiles
+// and a word of scales for each row: two halves, (d, m), (d of each half) or (d, 0).
+// So a warp's loads of one word a lane are of neighbouring words, whatever its lanes hold.
+//
+// Activations are rounded to int8 by the block, and lie as kInt8 does, with two floats a row and
+// block: the scale, and the scale times the sum of the rounded numbers, for what minima cost.
+#pragma once
+
+#include "platform.h"
+
+constexpr int kTileRows = 16, kBlock = 32;
+enum Format { kInt4 = 0, kInt5 = 1, kInt6 = 2, kInt8 = 3, kFloat = 4 };
+
+DEV int block_bytes_of(int format) {
+    return kTileRows * (format == kInt4 ? 16 : format == kInt5 ? 20 : format == kInt6 ? 24 : 32);
+}
+
+// The bits of four columns, as the bit `at` of four bytes.
+DEV uint32 spread_bits(uint32 bits, int at) {
+    return ((bits & 15) * 0x00204081u & 0x01010101u) << at;
+}
+
+DEV uint32 spread_pairs(uint32 byte) {
+    return (byte & 3) << 4 | (byte & 12) << 10 | (byte & 48) << 16 | (byte & 192) << 22;
+}
+
+// Word j of half h of one row of a block: four int8 columns, 16 h + 4 j and the next.
+DEV uint32 weight_word(int format, const uint8* block, int row, int h, int j) {
+    const auto* words = reinterpret_cast<const uint32*>(block);
+    if (format == kInt8) return words[(h * kTileRows + row) * 4 + j];
+    const uint32 low = words[row * 4 + j] >> (4 * h) & 0x0f0f0f0fu;
+    if (format == kInt4) return low;
+    const uint32* more = words + kTileRows * 4;
+    if (format == kInt5) return low | spread_bits(more[row] >> (16 * h + 4 * j), 4);
+    const uint32 q = low | spread_pairs(more[row * 2 + h] >> (8 * j) & 255);
+    // q - 32 in every byte: no byte borrows from its neighbour with the top bit set meanwhile.
+    return ((q | 0x80808080u) - 0x20202020u) ^ 0x80808080u;
+}
+
+DEV float low_half(uint32 pair) {
+    return half_to_float(uint16(pair));
+}
+DEV float high_half(uint32 pair) {
+    return half_to_float(uint16(pair >> 16));
+}
+
+// Element (row, column) as a number.
+DEV float weight_value(int format, const uint8* block, const uint32* scales, int row, int col) {
+    const int h = col >> 4, j = col >> 2 & 3;
+    const uint32 word = weight_word(format, block, row, h, j);
+    const float q = float(int8(word >> (8 * (col & 3))));
+    const uint32 pair = scales[row];
+    if (format == kInt6) return (h ? high_half(pair) : low_half(pair)) * q;
+    return multiply_add(low_half(pair), q, high_half(pair));
+}
