@@ -7,6 +7,7 @@ from typing import TypeAlias, get_args
 from engine.catalogue import DEFAULT_MODEL
 from engine.config import (
     MOST_TREE_NODES,
+    BackendName,
     EngineConfig,
     KvCacheType,
     SamplingConfig,
@@ -68,6 +69,13 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         default="f16",
         help="numbers of the KV cache; q8_0 takes half the memory (default: f16)",
     )
+    group.add_argument(
+        "--backend",
+        choices=get_args(BackendName),
+        default="cpu",
+        help="where the model runs: the processor, a GPU, or auto: a GPU if there is one "
+        "(default: cpu)",
+    )
     add_speculation_options(parser)
 
 
@@ -108,6 +116,7 @@ def engine_config(args: argparse.Namespace) -> EngineConfig:
         n_ctx=args.context,
         models_dir=args.models_dir,
         kv_type=args.kv_type,
+        backend=args.backend,
         speculation=args.speculation,
         tree_budget=args.tree_budget,
         drafter=args.drafter,

@@ -16,7 +16,8 @@ def add_parser(commands: Commands) -> None:
     where.add_argument("--stdio", action="store_true", help="talk on stdin and stdout (default)")
     where.add_argument("--tcp", type=int, metavar="PORT", help="wait for one client on loopback")
     add_model_options(parser)
-    parser.set_defaults(model=None, kv_type=None, speculation=None)  # else the settings decide
+    # The settings decide what is not given.
+    parser.set_defaults(model=None, kv_type=None, speculation=None, backend=None)
     parser.add_argument(
         "--in-process",
         action="store_true",
@@ -40,6 +41,7 @@ def settings_overrides(args: argparse.Namespace) -> dict[str, Any]:
         "threads": args.threads,
         "contextTokens": args.context,
         "kvType": args.kv_type,
+        "backend": args.backend,
         "speculation": args.speculation,
         "treeBudget": args.tree_budget,
         "drafter": args.drafter,

@@ -15,6 +15,7 @@ from msgspec import Meta
 from engine.catalogue import DEFAULT_MODEL
 from engine.config import (
     MOST_TREE_NODES,
+    BackendName,
     EngineConfig,
     KvCacheType,
     SamplingConfig,
@@ -65,6 +66,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
             "memory, with keys and values rounded to eight bits."
         ),
     ] = "f16"
+    backend: Annotated[
+        BackendName,
+        Meta(
+            description='Where the model runs: "cpu", a GPU of AMD ("hip") or NVIDIA ("cuda"), or '
+            '"auto": a GPU where there is one. One that cannot be used leaves the processor '
+            "serving; `flash-lsp doctor` says why.",
+        ),
+    ] = "cpu"
     speculation: Annotated[
         SpeculationMode,
         Meta(
@@ -205,6 +214,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
             prefix_cache_bytes=self.prefix_cache_mebibytes * 2**20,
             models_dir=self.models_dir,
             kv_type=self.kv_type,
+            backend=self.backend,
             speculation=self.speculation,
             tree_budget=self.tree_budget,
             drafter=self.drafter,

@@ -6,16 +6,15 @@ from engine.config import EngineConfig
 
 
 def open_backend(config: EngineConfig) -> Backend:
-    """The device that the configuration asks for. Raises NativeError where it is not there."""
-    # A GPU's modules are read only where one is asked for.
-    if config.backend == "cuda":
+    """The device that the configuration asks for. Raises NoDeviceError where it is not there,
+    CompileError where its kernels cannot be had."""
+    if config.backend != "cpu":
+        # A GPU's modules are read only where one is asked for.
         from engine.backends.gpu.backend import GpuBackend
-        from engine.backends.gpu.cuda import CudaDriver
+        from engine.backends.gpu.opening import open_any_driver, open_driver
 
-        return GpuBackend(CudaDriver())
-    if config.backend == "emulated":
-        from engine.backends.gpu.backend import GpuBackend
-        from engine.backends.gpu.emulated import EmulatedDriver
-
-        return GpuBackend(EmulatedDriver())
+        is_any = config.backend == "auto"
+        driver = open_any_driver() if is_any else open_driver(config.backend)
+        if driver is not None:
+            return GpuBackend(driver)
     return CpuBackend(config.n_threads, is_exact=config.is_exact)

@@ -1,4 +1,5 @@
-"""The GPU's kernels on the host (engine/backends/gpu/emulated.py); skipped without a compiler."""
+"""The GPU's kernels on the host (engine/backends/gpu/emulated.py), and vendors' packages over
+stand-in drivers; skipped without a compiler."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 from engine.backends.gpu.backend import GpuBackend
 from engine.backends.gpu.emulated import EmulatedDriver
 from engine.errors import CompileError
+from tests.gpu.standin.libraries import LIBRARIES, PACKAGES, Standin, build, package_folder
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +22,22 @@ def emulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GpuBackend]:
         except CompileError as error:
             pytest.skip(str(error))
     yield backend
+
+
+@pytest.fixture(scope="session")
+def standin_libraries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("standins")
+    return {vendor: build(vendor, folder / vendor) for vendor in LIBRARIES}
+
+
+@pytest.fixture(scope="session", params=PACKAGES)
+def standin(
+    request: pytest.FixtureRequest,
+    standin_libraries: dict[str, Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Standin:
+    """Each version of the vendors' packages that is installed, over its stand-in driver."""
+    backend = request.param.partition("-")[0]
+    package = package_folder(request.param)
+    cache = tmp_path_factory.mktemp(request.param)
+    return Standin(backend, standin_libraries[backend], package, cache)

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from engine.backends.backend import Bytes
 from engine.backends.gpu.device_weights import DeviceWeights
 from engine.backends.gpu.driver import Driver
+from engine.backends.gpu.images import load_kernels
 from engine.backends.gpu.kv import GpuKvCache, block_bytes
 from engine.backends.gpu.model import GpuModel
 from engine.backends.gpu.packing import is_packable
-from engine.backends.gpu.source import load_kernels
 from engine.config import KvCacheType
 from engine.errors import RequestError
 from engine.ops import KvLayer

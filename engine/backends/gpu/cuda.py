@@ -105,7 +105,9 @@ class CudaDriver:
         return int(self._check("allocating", done))
 
     def free(self, address: Address) -> None:
-        self._check("freeing", self._cuda.cuMemFree(address))
+        done = self._cuda.cuMemFree(address)
+        if not _is_lost(int(done[0])):  # what is lost is free
+            self._check("freeing", done)
 
     def allocate_host(self, n_bytes: int) -> NDArray[np.uint8]:
         address = int(self._check("allocating", self._cuda.cuMemHostAlloc(n_bytes, 0)))
@@ -148,6 +150,10 @@ class CudaDriver:
         code = int(done[0])
         if code == 0:
             return done[1] if len(done) == 2 else done[1:]
-        # From 700 on: a kernel trapped or read what is not its own; the context is gone.
-        error = DeviceLostError if 700 <= code < 800 or code in (4, 46, 999) else NativeError
+        error = DeviceLostError if _is_lost(code) else NativeError
         raise error(what, f"CUDA says {done[0]!r}")
+
+
+def _is_lost(code: int) -> bool:
+    # From 700 on: a kernel trapped or read what is not its own; the context is gone.
+    return 700 <= code < 800 or code in (4, 46, 999)

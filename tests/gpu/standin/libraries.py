@@ -1,13 +1,16 @@
-"""Builds the stand-in driver libraries, and says how a process comes to load them."""
+"""Builds the stand-in driver libraries, and says how a process comes to use them."""
 
 import os
 import shutil
 import subprocess
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 _HERE = Path(__file__).parent
+ROOT = _HERE.parents[2]
 _COMPILER = "-DPREFIX={} -DIMAGE={} compiler.cpp"
 LIBRARIES = {
     "hip": {"libamdhip64.so": "hip.cpp", "libhiprtc.so": _COMPILER.format("hiprtc", "Code")},
@@ -17,6 +20,8 @@ LIBRARIES = {
         "libnvrtc.so.13": _COMPILER.format("nvrtc", "CUBIN"),
     },
 }
+# Versions of the vendors' packages, as .ci/gpu_packages installs them.
+PACKAGES = ("hip-7.2", "hip-10", "cuda-12", "cuda-13")
 
 
 def build(vendor: str, folder: Path) -> Path:
@@ -35,7 +40,37 @@ def build(vendor: str, folder: Path) -> Path:
     return folder
 
 
+def package_folder(package: str) -> Path:
+    """Where one of PACKAGES lies; skips the test where it was not installed."""
+    folder = ROOT / "build" / "gpu-packages" / package
+    if not folder.exists():
+        pytest.skip(f"{package} is not installed: run .ci/gpu_packages")
+    return folder
+
+
 def environment(*folders: Path, **settings: str) -> dict[str, str]:
     """Our environment in which libraries are first looked for in `folders`."""
     path = os.pathsep.join([*map(str, folders), os.environ.get("LD_LIBRARY_PATH", "")])
     return {**os.environ, "LD_LIBRARY_PATH": path, **settings}
+
+
+@dataclass(frozen=True)
+class Standin:
+    """A vendor's package over the libraries of its stand-in."""
+
+    backend: str
+    libraries: Path
+    package: Path
+    cache: Path
+
+    def run(self, scenario: str, *arguments: str, **settings: str) -> str:
+        """What a scenario of exercise.py prints, in a process of its own."""
+        path = os.pathsep.join([str(ROOT), str(self.package)])
+        variables = environment(
+            self.libraries, PYTHONPATH=path, XDG_CACHE_HOME=str(self.cache), **settings
+        )
+        command = [sys.executable, "-m", "tests.gpu.standin.exercise"]
+        command += [self.backend, scenario, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, env=variables, cwd=ROOT)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
