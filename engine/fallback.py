@@ -10,6 +10,7 @@ from engine.errors import (
     EngineError,
     ModelFormatError,
     ModelNotFoundError,
+    NoDeviceError,
 )
 
 # What no other device would change.
@@ -57,7 +58,8 @@ class DeviceFallback:
         """Whether this error sends the engine to the processor."""
         if not self._is_on_gpu or isinstance(error, _MODEL_ERRORS):
             return False
-        self._fall_back(f"the GPU cannot be used: {error}")
+        is_clear = isinstance(error, NoDeviceError)
+        self._fall_back(str(error) if is_clear else f"the GPU cannot be used: {error}")
         return True
 
     def _fall_back(self, reason: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import platformdirs
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from engine import catalogue, memory
@@ -228,7 +229,7 @@ def show(found: dict[str, Any]) -> None:
         table.add_row(name, value)
     table.add_row("kernels", cpu["instruction_set"])
     for name, value in gpu_rows(found["gpus"]):
-        table.add_row(name, value)
+        table.add_row(name, escape(value))
     table.add_row("memory", memory_text(free, where["default_model_bytes"]))
     table.add_row(
         "models in", f"{where['models_dir']} ({where['disk_free_bytes'] / 1e9:.0f} GB free)"
@@ -244,6 +245,6 @@ def show(found: dict[str, Any]) -> None:
     table.add_row("recommended", found["recommended_model"])
     console.print(table)
     for problem in found["problems"]:
-        console.print(f"[red]{problem['what']}[/red]\n  → {problem['do']}")
+        console.print(f"[red]{escape(problem['what'])}[/red]\n  → {escape(problem['do'])}")
     if not found["problems"]:
         console.print("[green]no problems found[/green]")

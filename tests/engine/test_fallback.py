@@ -3,7 +3,13 @@
 import pytest
 
 from engine.config import EngineConfig
-from engine.errors import DeviceMemoryError, ModelFormatError, NativeError, UnsupportedModelError
+from engine.errors import (
+    DeviceMemoryError,
+    ModelFormatError,
+    NativeError,
+    NoDeviceError,
+    UnsupportedModelError,
+)
 from engine.fallback import DeviceFallback
 
 
@@ -41,6 +47,7 @@ def test_the_processor_is_never_left() -> None:
 
 LOADS = [
     (NativeError("opening the device", "there is none"), True),
+    (NoDeviceError("the driver is missing", "install it"), True),
     (DeviceMemoryError(2, 1, "a small GPU"), True),
     (UnsupportedModelError("weight type", "IQ1_S", ["Q4_K"]), True),
     (ModelFormatError("m.gguf", "cut short"), False),

@@ -7,7 +7,14 @@ import msgspec
 import pytest
 
 from engine.topology import Node, Topology
-from lsp_server.cli_doctor import describe_topology, gpu_rows, memory_text, processor_rows
+from lsp_server.cli_doctor import (
+    calibration,
+    describe_topology,
+    gpu_rows,
+    memory_text,
+    processor_rows,
+    show,
+)
 from tests.gpu.standin import libraries
 
 GIB = 2**30
@@ -76,6 +83,28 @@ def test_memory_says_what_the_model_takes_of_it() -> None:
         "8.0 GiB available; the default model and its caches take up to 1.0"
     )
     assert memory_text(None, None) == "unknown"
+
+
+def test_remedies_are_shown_to_the_letter(capsys) -> None:
+    nothing = Topology(CPUS, PAIRS, (Node(0, CPUS, 8 * GIB),), None)
+    problem = {"what": "a package is missing", "do": 'pip install "flash-lsp[nvidia]"'}
+    found = {
+        "cpu": {"name": "Z80", "instruction_set": "avx2", **describe_topology(nothing, GIB)},
+        "gpus": [],
+        "models": [],
+        "memory": {
+            "available_bytes": GIB,
+            "default_model_bytes": None,
+            "disk_free_bytes": GIB,
+            "models_dir": "/models",
+        },
+        "calibration": calibration(),
+        "speed": {"default_model_tokens_per_s": None},
+        "recommended_model": "a",
+        "problems": [problem],
+    }
+    show(found)
+    assert f"{problem['what']}\n  → {problem['do']}" in capsys.readouterr().out
 
 
 KEYS = {"cpu", "gpus", "models", "memory", "calibration", "speed", "problems", "recommended_model"}

@@ -9,6 +9,7 @@ from typing import Literal
 
 import msgspec
 
+from engine.backends.gpu.images import OBJECTS
 from engine.backends.gpu.probe import Device, Probe, VendorProbe
 from engine.backends.gpu.system import System
 
@@ -244,7 +245,8 @@ def _rocm_problem(system: System, found: VendorProbe) -> Problem | None:
         )
     if system.version_of("hip-python") is None:
         return Problem("the Python package hip-python is missing", 'pip install "flash-lsp[amd]"')
-    if not found.has_compiler:
+    shipped = {path.name.partition("-")[0] for path in OBJECTS.glob("*.hsaco")}
+    if not found.has_compiler and not any(device.arch in shipped for device in found.devices):
         return Problem(
             "ROCm's run-time compiler, libhiprtc.so, is not found",
             "install ROCm's package hip-runtime-amd, or add its lib folder to LD_LIBRARY_PATH",

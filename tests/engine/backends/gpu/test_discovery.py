@@ -2,6 +2,8 @@
 drivers, in machines made of files."""
 
 import os
+import shutil
+import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -240,6 +242,23 @@ def test_what_is_in_the_way_is_named_with_a_remedy(name, machine, find) -> None:
     assert found.usable("auto") is None
 
 
+def test_a_compiler_is_missed_only_where_no_object_spares_it(
+    machine, standins, tmp_path, monkeypatch
+) -> None:
+    lone, objects = tmp_path / "lone", tmp_path / "objects"
+    for folder in (lone, objects):
+        folder.mkdir()
+    shutil.copy(standins["hip"] / "libamdhip64.so", lone)
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(lone))
+    monkeypatch.setattr("engine.backends.gpu.discovery.OBJECTS", objects)
+    (objects / "gfx1100-0123.hsaco").touch()
+    found = discover(machine.add_amd())
+    assert found.problems[0].what == "ROCm's run-time compiler, libhiprtc.so, is not found"
+    assert found.problems[0].backend == "hip"
+    (objects / "gfx1151-0123.hsaco").touch()
+    assert discover(machine).problems == []
+
+
 def test_a_driver_that_hangs_or_dies_is_a_problem_only_where_there_is_a_gpu(machine) -> None:
     class Deadly(Machine):
         def probe(self) -> Probe | None:
@@ -252,8 +271,6 @@ def test_a_driver_that_hangs_or_dies_is_a_problem_only_where_there_is_a_gpu(mach
 
 
 def test_the_probe_survives_a_driver_that_ends_its_process(machine, tmp_path, monkeypatch) -> None:
-    import subprocess
-
     source = tmp_path / "deadly.c"
     source.write_text("#include <stdlib.h>\nint cuInit(unsigned f) { abort(); return (int)f; }\n")
     library = tmp_path / "libcuda.so.1"
