@@ -7,21 +7,29 @@ from pathlib import Path
 import pytest
 
 from engine.backends.gpu.backend import GpuBackend
-from engine.backends.gpu.emulated import EmulatedDriver
 from engine.errors import CompileError
+from tests.gpu.guarded import GuardedDriver
 from tests.gpu.standin.libraries import LIBRARIES, PACKAGES, Standin, build, package_folder
 
 
 @pytest.fixture(scope="session")
-def emulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GpuBackend]:
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> tuple[GpuBackend, GuardedDriver]:
     cache: Path = tmp_path_factory.mktemp("kernels")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("platformdirs.user_cache_dir", lambda name: str(cache))
         try:
-            backend = GpuBackend(EmulatedDriver())
+            driver = GuardedDriver()
+            return GpuBackend(driver), driver
         except CompileError as error:
             pytest.skip(str(error))
+
+
+@pytest.fixture
+def emulated(guarded: tuple[GpuBackend, GuardedDriver]) -> Iterator[GpuBackend]:
+    """Fails a test whose kernels wrote beside a buffer."""
+    backend, driver = guarded
     yield backend
+    assert driver.damage() == []
 
 
 @pytest.fixture(scope="session")

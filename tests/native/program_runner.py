@@ -11,7 +11,7 @@ from engine.backends.backend import Backend
 from engine.backends.cpu import CpuModel, KvCache, isa_name
 from engine.config import KvCacheType
 from engine.errors import NativeError
-from engine.ops import Activation, Weight
+from engine.ops import Activation, Rows, Weight
 from engine.program import Program
 
 Floats = NDArray[np.float32]
@@ -52,7 +52,8 @@ class ProgramRunner:
         named = {"x": table, **(weights or {})}
         program = Program("test", {name: weight for name, (weight, _) in named.items()})
         result = build(program, program.embed(table[0]))
-        program.output(program.select_rows(result), top_k)
+        is_selected = result.rows is Rows.SELECTED
+        program.output(result if is_selected else program.select_rows(result), top_k)
         data = {name: data for name, (_, data) in named.items()}
         if backend is None:
             self.model = CpuModel(

@@ -26,6 +26,10 @@ def compiler() -> str | None:
     return next((found for name in _COMPILERS if (found := shutil.which(name))), None)
 
 
+def command_of(found: str, arch: str) -> list[str]:
+    return [found, f"--offload-arch={arch}", *_OPTIONS]
+
+
 def compile_ahead(arch: str, source: str) -> bytes:
     """Raises CompileError."""
     found = compiler()
@@ -34,7 +38,7 @@ def compile_ahead(arch: str, source: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path, image = Path(folder) / "kernels.hip", Path(folder) / "image"
         path.write_text(source, "utf-8")
-        command = [found, f"--offload-arch={arch}", *_OPTIONS, str(path), "-o", str(image)]
+        command = [*command_of(found, arch), str(path), "-o", str(image)]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode != 0:
             raise CompileError(done.stderr[:2000])

@@ -1,0 +1,364 @@
+"""GPU kernels at the shapes that models have and at the edges of what kernels share: heads, groups,
+splits, selected rows, scattered blocks; against float64 NumPy, and bit for bit among themselves."""
+
+import ctypes
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from engine.backends.gpu.backend import GpuBackend
+from engine.backends.gpu.lowering import SPLIT_KEYS
+from engine.errors import NativeError
+from engine.ops import Activation, Weight
+from engine.program import Program
+from engine.session import ROOT
+from tests.gpu.guarded import GuardedDriver
+from tests.native.program_runner import ProgramRunner, f32_weight, quantized_weight
+
+WIDTH = 64
+Named = dict[str, tuple[Weight, np.ndarray]]
+
+
+def rows_of(n: int, width: int = WIDTH, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((n, width)).astype(np.float32)
+
+
+def quantized(name: str, n_out: int, quant: str, n_cols: int = WIDTH) -> tuple[Weight, np.ndarray]:
+    rng = np.random.default_rng([n_out, *name.encode()])
+    values = rng.standard_normal((n_out, n_cols)).astype(np.float32) / 6
+    return quantized_weight(name, values, quant)[:2]
+
+
+def step(
+    run: ProgramRunner,
+    rows: list[int],
+    n_past: int = 0,
+    *,
+    out_rows: list[int] | None = None,
+    blocks: np.ndarray | None = None,
+) -> np.ndarray:
+    """A chain of rows of x, of which some are asked for."""
+    n = len(rows)
+    out = np.arange(n, dtype=np.int32) if out_rows is None else np.array(out_rows, np.int32)
+    chain = np.arange(n, dtype=np.int32)
+    table = np.arange(16, dtype=np.int32) if blocks is None else blocks
+    tokens = np.array(rows, np.int32)
+    assert run.model.step(run.kv, tokens, chain + n_past, chain - 1, table, n_past, out)
+    return run.model.logits(len(out)).copy()
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Attention over projections of x, turned whole."""
+
+    n_head: int
+    n_kv: int
+    dims: int
+
+    def frequencies(self) -> tuple[float, ...]:
+        return tuple(1000.0 ** (-2 * i / self.dims) for i in range(self.dims // 2))
+
+    def named(self) -> Named:
+        sizes = {"q": self.n_head, "k": self.n_kv, "v": self.n_kv}
+        return {name: quantized(name, n * self.dims, "Q8_0") for name, n in sizes.items()}
+
+    def runner(
+        self,
+        backend: GpuBackend,
+        x: np.ndarray,
+        *,
+        window: int | None = None,
+        is_turned: bool = True,
+        takes_selected: bool = False,
+    ) -> ProgramRunner:
+        named = self.named()
+
+        def build(p: Program, a: Activation) -> Activation:
+            k, v = (p.linear(a, named[name][0]) for name in "kv")
+            q = p.linear(p.select_rows(a) if takes_selected else a, named["q"][0])
+            if is_turned:
+                q, k = (p.rope(t, self.frequencies(), self.dims, is_neox=True) for t in (q, k))
+            kv = p.kv_layer(self.n_kv, self.dims)
+            p.kv_write(kv, k, v)
+            return p.attention(q, kv, self.n_head, self.dims**-0.5, window=window)
+
+        return ProgramRunner(build, x, named, backend=backend)
+
+    def projected(self, backend: GpuBackend, x: np.ndarray, name: str) -> np.ndarray:
+        named = self.named()
+        run = ProgramRunner(
+            lambda p, a: p.linear(a, named[name][0]), x, {name: named[name]}, backend=backend
+        )
+        parts = [run.run(list(range(i, min(i + 128, len(x))))) for i in range(0, len(x), 128)]
+        return np.concatenate(parts).astype(np.float64).reshape(len(x), -1, self.dims)
+
+    def turned(self, heads: np.ndarray) -> np.ndarray:
+        half, positions = self.dims // 2, np.arange(len(heads))
+        angles = positions[:, None] * np.array(self.frequencies())
+        c, s = np.cos(angles)[:, None], np.sin(angles)[:, None]
+        a, b = heads[..., :half], heads[..., half:]
+        return np.concatenate([a * c - b * s, a * s + b * c], axis=-1)
+
+    def expected(
+        self,
+        backend: GpuBackend,
+        x: np.ndarray,
+        rows: range,
+        window: int | None = None,
+        *,
+        is_turned: bool = True,
+    ) -> np.ndarray:
+        q, k, v = (self.projected(backend, x, name) for name in "qkv")
+        if is_turned:
+            q, k = self.turned(q), self.turned(k)
+        out = np.zeros((len(rows), self.n_head, self.dims))
+        for i, row in enumerate(rows):
+            seen = slice(max(row + 1 - (window or row + 1), 0), row + 1)
+            for h in range(self.n_head):
+                of = h // (self.n_head // self.n_kv)
+                scores = k[seen, of] @ q[row, h] * self.dims**-0.5
+                weights = np.exp(scores - scores.max())
+                out[i, h] = weights @ v[seen, of] / weights.sum()
+        return out.reshape(len(rows), -1)
+
+
+def fill(run: ProgramRunner, n: int) -> None:
+    for first in range(0, n, 100):
+        run.run(list(range(first, min(first + 100, n))), n_past=first)
+
+
+# ---- attention ----
+
+
+@pytest.mark.parametrize("n_rows", [3, 70])
+@pytest.mark.parametrize(
+    "heads",
+    [Heads(14, 2, 64), Heads(12, 2, 128), Heads(9, 3, 64), Heads(3, 3, 32), Heads(20, 1, 32)],
+    ids=str,
+)
+def test_heads_of_every_size_and_group(emulated: GpuBackend, heads: Heads, n_rows: int) -> None:
+    x = rows_of(n_rows)
+    expected = heads.expected(emulated, x, range(n_rows))
+    np.testing.assert_allclose(heads.runner(emulated, x).run(), expected, atol=5e-3)
+
+
+def test_keys_that_are_not_turned(emulated: GpuBackend) -> None:
+    heads, x = Heads(4, 2, 64), rows_of(10)
+    expected = heads.expected(emulated, x, range(10), is_turned=False)
+    found = heads.runner(emulated, x, is_turned=False).run()
+    np.testing.assert_allclose(found, expected, atol=5e-3)
+
+
+# A window that begins inside a split, and a last split that is not full.
+N_KEYS = 2 * SPLIT_KEYS + 37
+SMALL = Heads(4, 2, 32)
+
+
+@pytest.mark.parametrize("window", [None, SPLIT_KEYS + 9])
+def test_many_splits_are_those_of_float64(emulated: GpuBackend, window: int | None) -> None:
+    x = rows_of(N_KEYS)
+    run = SMALL.runner(emulated, x, window=window)
+    fill(run, N_KEYS - 2)
+    found = run.run([N_KEYS - 2, N_KEYS - 1], n_past=N_KEYS - 2)
+    expected = SMALL.expected(emulated, x, range(N_KEYS - 2, N_KEYS), window)
+    np.testing.assert_allclose(found, expected, atol=5e-3)
+
+
+@pytest.mark.parametrize("window", [None, SPLIT_KEYS + 9])
+@pytest.mark.parametrize("heads", [SMALL, Heads(2, 1, 128)], ids=str)
+def test_splits_in_blocks_of_their_own_equal_splits_of_one_block(
+    emulated: GpuBackend, heads: Heads, window: int | None
+) -> None:
+    x = rows_of(N_KEYS)
+    run, n_past = heads.runner(emulated, x, window=window), N_KEYS - 70
+    fill(run, n_past)
+    rows = list(range(n_past, N_KEYS))
+    at_once = run.run(rows, n_past=n_past)  # too many rows for blocks of their own
+    in_parts = [run.run(rows[:7], n_past=n_past), run.run(rows[7:], n_past=n_past + 7)]
+    np.testing.assert_array_equal(np.concatenate(in_parts), at_once)
+    np.testing.assert_array_equal(run.run(rows[-1:], n_past=N_KEYS - 1), at_once[-1:])
+
+
+@pytest.mark.parametrize("window", [None, 5, 50])
+def test_branches_across_splits_equal_the_straight_sequence(
+    emulated: GpuBackend, window: int | None
+) -> None:
+    n_past, n_tree = 2 * SPLIT_KEYS - 3, 64
+    rng = np.random.default_rng(1)
+    parents = [int(rng.integers(max(ROOT, row - 4), row)) if row else ROOT for row in range(n_tree)]
+    x = rows_of(n_past + n_tree)
+    tree, straight = (SMALL.runner(emulated, x, window=window) for _ in range(2))
+    fill(tree, n_past)
+    fill(straight, n_past)
+    found = tree.run(list(range(n_past, n_past + n_tree)), parents, n_past)
+    path = path_to(n_tree - 1, parents)
+    expected = straight.run([n_past + row for row in path], n_past=n_past)
+    np.testing.assert_array_equal(found[path], expected)
+
+
+def path_to(leaf: int, parents: list[int]) -> list[int]:
+    path = [leaf]
+    while parents[path[0]] != ROOT:
+        path.insert(0, parents[path[0]])
+    return path
+
+
+def test_after_an_accepted_path_is_moved_it_is_as_if_nothing_else_had_been(
+    emulated: GpuBackend,
+) -> None:
+    n_past, parents = 30, [ROOT, 0, 0, 2, 1, 3]
+    x = rows_of(40)
+    tree, straight = SMALL.runner(emulated, x), SMALL.runner(emulated, x)
+    fill(tree, n_past)
+    tree.run(list(range(n_past, n_past + 6)), parents, n_past)
+    path = path_to(5, parents)  # moves out of a block into the one before it
+    for depth, row in enumerate(path):
+        if depth != row:
+            tree.kv.move_position(n_past + row, n_past + depth)
+    fill(straight, n_past)
+    straight.run([n_past + row for row in path], n_past=n_past)
+    after = n_past + len(path)
+    np.testing.assert_array_equal(tree.run([36], n_past=after), straight.run([36], n_past=after))
+
+
+def test_blocks_may_lie_anywhere_and_be_copied(emulated: GpuBackend) -> None:
+    x = rows_of(110)
+    run, other = SMALL.runner(emulated, x), SMALL.runner(emulated, x)
+    scattered = np.array([9, 2, 15, 0, *[7] * 12], np.int32)
+    first, last = list(range(100)), list(range(100, 110))
+    np.testing.assert_array_equal(step(run, first), step(other, first, blocks=scattered))
+    expected = step(run, last, 100)
+    np.testing.assert_array_equal(step(other, last, 100, blocks=scattered), expected)
+    other.kv.copy_block(15, 4)
+    other.kv.write_block(5, other.kv.read_block(2))
+    moved = np.array([9, 5, 4, 0, *[7] * 12], np.int32)
+    np.testing.assert_array_equal(step(other, last, 100, blocks=moved), expected)
+
+
+@pytest.mark.parametrize("out_rows", [[0], [99], [3, 64, 50], list(range(70))])
+def test_queries_of_selected_rows_are_those_of_all(
+    emulated: GpuBackend, out_rows: list[int]
+) -> None:
+    x, rows = rows_of(100), list(range(100))
+    everything = step(SMALL.runner(emulated, x), rows)
+    selected = SMALL.runner(emulated, x, takes_selected=True)
+    np.testing.assert_array_equal(step(selected, rows, out_rows=out_rows), everything[out_rows])
+
+
+# ---- rows and products ----
+
+
+def test_heads_are_normalized_each_for_itself(emulated: GpuBackend) -> None:
+    x = rows_of(3, 192)
+    weight, data = f32_weight("w", rows_of(1, 64, 7)[0])
+    run = ProgramRunner(
+        lambda p, a: p.rms_norm(a, weight, 1e-5), x, {"w": (weight, data)}, backend=emulated
+    )
+    wide = x.astype(np.float64).reshape(3, 3, 64)
+    normed = wide / np.sqrt((wide**2).mean(axis=2, keepdims=True) + 1e-5) * data.view(np.float32)
+    np.testing.assert_allclose(run.run(), normed.reshape(3, 192), rtol=3e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("out_rows", [[4], [2, 0, 4], [1, 1]])
+def test_parts_side_by_side_of_selected_rows(emulated: GpuBackend, out_rows: list[int]) -> None:
+    x = rows_of(5, 300)
+    run = ProgramRunner(lambda p, a: p.concat([a, p.silu_mul(a, a), a]), x, backend=emulated)
+    found = step(run, list(range(5)), out_rows=out_rows)
+    np.testing.assert_array_equal(found[:, :300], x[out_rows])
+    np.testing.assert_array_equal(found[:, 600:], x[out_rows])
+    wide = x[out_rows].astype(np.float64)
+    np.testing.assert_allclose(found[:, 300:600], wide * wide / (1 + np.exp(-wide)), rtol=1e-5)
+
+
+def test_matrices_of_one_launch_give_what_each_gives_alone(emulated: GpuBackend) -> None:
+    x = rows_of(40)
+    parts = {"a": (27, "Q5_0"), "b": (5, "Q8_0"), "c": (130, "Q4_1"), "d": (16, "Q5_1")}
+    named = {name: quantized(name, *part) for name, part in parts.items()}
+    together = ProgramRunner(
+        lambda p, a: p.concat([p.linear(a, weight) for weight, _ in named.values()]),
+        x, named, backend=emulated,
+    ).run()  # fmt: skip
+    start = 0
+    for name, (n_out, _) in parts.items():
+        weight = named[name][0]
+        alone = ProgramRunner(
+            lambda p, a, weight=weight: p.linear(a, weight), x, {name: named[name]},
+            backend=emulated,
+        ).run()  # fmt: skip
+        np.testing.assert_array_equal(together[:, start : start + n_out], alone)
+        start += n_out
+
+
+def test_broken_rows_stay_broken_and_spoil_no_others(emulated: GpuBackend) -> None:
+    named = {"w": quantized("w", 24, "Q8_0")}
+    x = rows_of(6)
+    sound = ProgramRunner(lambda p, a: p.linear(a, named["w"][0]), x, named, backend=emulated)
+    expected = sound.run()
+    x = x.copy()
+    x[1, 40], x[3, 0], x[4] = np.nan, np.inf, 0
+    found = ProgramRunner(lambda p, a: p.linear(a, named["w"][0]), x, named, backend=emulated).run()
+    assert not np.isfinite(found[[1, 3]]).any()
+    np.testing.assert_array_equal(found[4], np.zeros(24))
+    np.testing.assert_array_equal(found[[0, 2, 5]], expected[[0, 2, 5]])
+
+
+@pytest.mark.parametrize("factor", [1e-30, 1e30])
+def test_sizes_of_activations_scale_their_products(emulated: GpuBackend, factor: float) -> None:
+    named = {"w": quantized("w", 24, "Q4_1")}
+    x = rows_of(4)
+    runs = [
+        ProgramRunner(lambda p, a: p.linear(a, named["w"][0]), rows, named, backend=emulated).run()
+        for rows in (x, (x * np.float32(factor)).astype(np.float32))
+    ]
+    expected = runs[0].astype(np.float64) * factor
+    assert np.abs(runs[1] - expected).max() < 1e-2 * np.abs(expected).max()
+
+
+# ---- choices ----
+
+
+def test_the_most_that_top_k_is_asked_for(emulated: GpuBackend) -> None:
+    x = rows_of(2, 5000) + np.float32(300)  # beyond what exp can hold
+    x[0, [3, 4999, 17]] = 310
+    run = ProgramRunner(lambda p, a: a, x, top_k=32, backend=emulated)
+    run.run()
+    ids, log_probs = run.model.top_k(2)
+    np.testing.assert_array_equal(ids, np.argsort(-x, axis=1, kind="stable")[:, :32])
+    wide = x.astype(np.float64) - 300
+    log_softmax = wide - np.log(np.exp(wide).sum(axis=1, keepdims=True))
+    np.testing.assert_allclose(log_probs, np.take_along_axis(log_softmax, ids, 1), atol=1e-3)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_top_k_finds_what_is_not_finite(emulated: GpuBackend, bad: float) -> None:
+    x = rows_of(1, 1500)
+    x[0, 1499] = bad
+    run = ProgramRunner(lambda p, a: a, x, top_k=4, backend=emulated)
+    run.run()
+    with pytest.raises(NativeError, match="not finite"):
+        run.model.top_k(1)
+
+
+@pytest.mark.parametrize("width", [1, 4095, 4096, 4097])
+def test_argmax_at_the_edges_of_chunks(emulated: GpuBackend, width: int) -> None:
+    x = np.full((3, width), -1e30, np.float32)
+    x[1, -1] = -9e29
+    x[2, width // 2] = 5
+    run = ProgramRunner(lambda p, a: a, x, backend=emulated)
+    run.run()
+    assert run.model.argmax(3) == x.argmax(axis=1).tolist()
+
+
+# ---- the guards of these tests ----
+
+
+@pytest.mark.parametrize("offset", [-1, 100])
+def test_a_byte_beside_a_buffer_is_noticed(offset: int) -> None:
+    driver = GuardedDriver()
+    address = driver.allocate(100)
+    ctypes.memset(address, 0, 100)
+    assert driver.damage() == []
+    ctypes.memset(address + offset, 0, 1)
+    driver.free(address)
+    assert driver.damage() == [f"{'before' if offset < 0 else 'behind'} a buffer of 100 bytes"]
