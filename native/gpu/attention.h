@@ -1,6 +1,6 @@
 // Attention on the matrix units: q and the keys as halves, sums as floats.
 //
-// One rule for every number of rows: a row's keys, in logical order, are cut into splits of 128, a
+// One rule for every number of rows: a row's keys, in logical order, are cut into splits of 64, a
 // split into tiles of 32 that are added up in order; splits are merged in order. An element of a
 // matrix product depends on its own row and column alone, so it does not matter which other queries
 // share a tile; and what a row sees decides which keys these are, so that a branch of a tree
@@ -9,9 +9,13 @@
 
 #include "kv.h"
 
-constexpr int kSplitKeys = 128, kTileKeys = 32, kQueries = 16;
+constexpr int kSplitKeys = 64, kTileKeys = 32, kQueries = 16;
 constexpr int kAttentionThreads = 128, kAttentionWarps = kAttentionThreads / kWarp;
 constexpr float kNone = -3.0e38f;
+// Whether there are registers for a tile's keys and values at once: lanes that hold two words a row
+// have them for the commonest heads.
+template <int kDims>
+constexpr bool kIsEarly = kHalfWords == 2 && kDims == 64;
 
 struct AttentionArgs {
     const Step* step;
@@ -79,6 +83,7 @@ struct Tile {
     Step step;
     int warp, kv_head, row, first, end, is_gathered;
     const uint16* head;
+    int place;  // block * 32 + offset of this lane's key, where it is_gathered
 };
 
 // Where a key's block begins, and its place in it.
@@ -87,10 +92,18 @@ struct Slot {
     int offset;
 };
 
-DEV Slot slot_in(const AttentionArgs& a, const Tile& t, int key) {
-    if (!t.is_gathered) return {t.head, key - t.first};
+// Every lane knows where one of the tile's keys lies, and tells the others: found for each word of
+// each dimension, places take more registers than there are.
+DEV int place_of_lane(const Tile& t) {
+    const int key = t.first + lane_index();
     const int slot = slot_of(t.step, t.row, key < t.end ? key : t.end - 1);
-    return {kv_head(a.kv, t.step.blocks[slot / kKvBlock], t.kv_head), slot % kKvBlock};
+    return t.step.blocks[slot / kKvBlock] * kKvBlock + slot % kKvBlock;
+}
+
+DEV Slot slot_in(const AttentionArgs& a, const Tile& t, int i) {
+    if (!t.is_gathered) return {t.head, i};
+    const int place = shuffle(t.place, i);
+    return {kv_head(a.kv, place / kKvBlock, t.kv_head), place % kKvBlock};
 }
 
 template <int kDims>
@@ -100,7 +113,7 @@ DEV void score(const AttentionArgs& a, AttentionShared<kDims>& shared, const Til
         const uint32* rows[kLaneRows];
 #pragma unroll
         for (int i = 0; i < kLaneRows; ++i) {
-            const Slot slot = slot_in(a, t, t.first + 16 * c + lane_row(i));
+            const Slot slot = slot_in(a, t, 16 * c + lane_row(i));
             rows[i] = reinterpret_cast<const uint32*>(slot.head + key_at(a.kv, slot.offset, 0));
         }
         float sums[8] = {};
@@ -161,7 +174,7 @@ DEV uint32 value_word(const AttentionArgs& a, const Tile& t, int dim, int w) {
 
 // The same of keys that lie wherever their slots are.
 DEV uint32 gathered_word(const AttentionArgs& a, const Tile& t, int dim, int w) {
-    const Slot x = slot_in(a, t, t.first + 2 * w), y = slot_in(a, t, t.first + 2 * w + 1);
+    const Slot x = slot_in(a, t, 2 * w), y = slot_in(a, t, 2 * w + 1);
     return x.head[value_at(a.kv, x.offset, dim)] | uint32(y.head[value_at(a.kv, y.offset, dim)])
                                                        << 16;
 }
@@ -184,9 +197,19 @@ DEV void load_values(const AttentionArgs& a, const Tile& t, int first_dim,
             }
 }
 
+template <int kDims>
+using Values = LaneHalves[kDims / 16][2];
+
+template <int kDims, bool kGathered>
+DEV void load_all_values(const AttentionArgs& a, const Tile& t, Values<kDims>& values) {
+#pragma unroll
+    for (int d = 0; d < kDims / 16; ++d) load_values<kGathered>(a, t, 16 * d, values[d]);
+}
+
+// `values` are there already, or are loaded as they are needed where the registers are few.
 template <int kDims, bool kGathered>
 DEV void add_values(const AttentionArgs& a, AttentionShared<kDims>& shared, const Tile& t,
-                    Running<kDims>& r) {
+                    Values<kDims>& values, Running<kDims>& r) {
     LaneHalves weights[2];
 #pragma unroll
     for (int c = 0; c < 2; ++c)
@@ -197,12 +220,11 @@ DEV void add_values(const AttentionArgs& a, AttentionShared<kDims>& shared, cons
                 weights[c][i][j] = shared.weights[t.warp][lane_row(i)][8 * c + half_word(j)];
 #pragma unroll
     for (int d = 0; d < kDims / 16; ++d) {
-        LaneHalves values[2];
-        load_values<kGathered>(a, t, 16 * d, values);
+        if (!kIsEarly<kDims>) load_values<kGathered>(a, t, 16 * d, values[d]);
 #pragma unroll
         for (int i = 0; i < 8; ++i) r.out[d][i] *= shared.factor[t.warp][tile_row(i)];
 #pragma unroll
-        for (int c = 0; c < 2; ++c) tile_add(r.out[d], weights[c], values[c]);
+        for (int c = 0; c < 2; ++c) tile_add(r.out[d], weights[c], values[d][c]);
     }
 }
 
@@ -217,20 +239,25 @@ DEV void run_split(const AttentionArgs& a, AttentionShared<kDims>& shared, Tile 
 #pragma unroll
         for (int i = 0; i < 8; ++i) r.out[d][i] = 0;
     const int last = split * kSplitKeys + kSplitKeys;
+#pragma unroll 1
     for (t.first = split * kSplitKeys; t.first < last && t.first < end; t.first += kTileKeys) {
         if (t.first + kTileKeys <= begin) continue;
         t.end = end;
         const Step& s = t.step;
         t.is_gathered = !a.is_block && !s.is_chain && t.first + kTileKeys > s.n_past;
         t.head = kv_head(a.kv, s.blocks[t.first / kKvBlock], t.kv_head);
+        if (t.is_gathered) t.place = place_of_lane(t);
+        Values<kDims> values;
+        if (kIsEarly<kDims> && t.is_gathered) load_all_values<kDims, true>(a, t, values);
+        if (kIsEarly<kDims> && !t.is_gathered) load_all_values<kDims, false>(a, t, values);
         score(a, shared, t);
         warp_sync();
         weigh(shared, t, r);
         warp_sync();
-        if (t.is_gathered)
-            add_values<kDims, true>(a, shared, t, r);
+        if (!kIsEarly<kDims> && t.is_gathered)
+            add_values<kDims, true>(a, shared, t, values, r);
         else
-            add_values<kDims, false>(a, shared, t, r);
+            add_values<kDims, false>(a, shared, t, values, r);
         warp_sync();
     }
 }
@@ -319,7 +346,7 @@ DEV void attention(const AttentionArgs& a) {
         if (shared.end[i] > 0 && shared.first[i] < begin) begin = shared.first[i];
         end = shared.end[i] > end ? shared.end[i] : end;
     }
-    const Tile t{step, warp, block_y(), keys_of(a, queries.row(tile, 0)).row, 0, 0, 0, nullptr};
+    const Tile t{step, warp, block_y(), keys_of(a, queries.row(tile, 0)).row, 0, 0, 0, nullptr, 0};
     Running<kDims> r;
     if (a.n_splits > 0) {
         const int split = block_x() * kAttentionWarps + warp;

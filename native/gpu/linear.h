@@ -1,15 +1,16 @@
 // out (T, n_out) = x (T, K) weight^T + bias + residual.
 //
 // One rule for every number of rows, so that a row's result never depends on what was computed with
-// it: the products of a block of 32 columns are summed exactly; block b belongs to slice b mod 8;
-// within a slice blocks are added in order by acc = fma(sum, d * scale, acc), then for minima
-// acc = fma(m, scale * sum of x, acc); slices are added in order, then bias, then residual.
+// it: the products of a block of 32 columns are summed exactly; block b belongs to slice b mod 8,
+// or mod 16 of tall matrices; within a slice blocks are added in order by acc = fma(sum, d * scale,
+// acc), then for minima acc = fma(m, scale * sum of x, acc); slices are added in order, then bias,
+// then residual.
 #pragma once
 
 #include "quants.h"
 #include "step.h"
 
-constexpr int kSlices = 8, kLinearThreads = kSlices * kWarp;
+constexpr int kFewSlices = 8, kManySlices = 16;
 
 // One weight matrix; several that read the same x share a launch.
 struct LinearPart {
@@ -85,7 +86,7 @@ DEV void add_block(Slice<kCols>& slice, const uint8* quants, const uint32* scale
 }
 
 // This warp's slice, for one tile of weights and kCols tiles of rows.
-template <int kFormat, int kCols>
+template <int kFormat, int kCols, int kSlices>
 DEV void add_slice(Slice<kCols>& slice, const LinearArgs& a, const LinearPart& part, int tile,
                    int first_col) {
     const int64 n_blocks = a.n_blocks;
@@ -95,7 +96,8 @@ DEV void add_slice(Slice<kCols>& slice, const LinearArgs& a, const LinearPart& p
     const int8* x = a.x + first_col * n_blocks * x_block;
     const float* x_scales = a.x_scales + first_col * n_blocks * kTileRows * 2;
     // Several blocks' loads are under way at once where the registers have room for them.
-#pragma unroll(kCols == 1 ? 4 : kCols == 2 ? 2 : 1)
+    constexpr int kUnroll = kCols == 1 ? 4 : kCols == 2 ? 2 : 1;
+#pragma unroll kUnroll
     for (int64 b = warp_index(); b < n_blocks; b += kSlices)
         add_block<kFormat, kCols>(slice, quants + b * bytes, scales + b * kTileRows,
                                   x + b * x_block, x_scales + b * kTileRows * 2, n_blocks * x_block,
@@ -103,6 +105,7 @@ DEV void add_slice(Slice<kCols>& slice, const LinearArgs& a, const LinearPart& p
 }
 
 // Has the first weights of this warp's slice on their way while other kernels still run.
+template <int kSlices>
 DEV void prefetch_slice(const LinearPart& part, int tile, int n_blocks) {
     constexpr int kLine = 128;
     const int64 bytes = block_bytes_of(part.format), lines = (bytes + kLine - 1) / kLine;
@@ -111,7 +114,7 @@ DEV void prefetch_slice(const LinearPart& part, int tile, int n_blocks) {
         prefetch(part.quants + (tile * int64(n_blocks) + b) * bytes + lane_index() % lines * kLine);
 }
 
-template <int kCols>
+template <int kCols, int kSlices>
 DEV void linear(const LinearArgs& a) {
     SHARED float shown[kSlices][kTileRows][kTileRows + 1];  // (slice, row of x, row of weight)
     const int n_rows = rows_of(*a.step, a.is_selected);
@@ -121,14 +124,14 @@ DEV void linear(const LinearArgs& a) {
     while (p + 1 < a.n_parts && block_x() >= a.parts[p + 1].first_tile) ++p;
     const LinearPart part = a.parts[p];
     const int tile = block_x() - part.first_tile;
-    if (first_col == 0) prefetch_slice(part, tile, a.n_blocks);
+    if (first_col == 0) prefetch_slice<kSlices>(part, tile, a.n_blocks);
     begin_after_others();
     Slice<kCols> slice = {};
     switch (part.format) {
-        case kInt4: add_slice<kInt4, kCols>(slice, a, part, tile, first_col); break;
-        case kInt5: add_slice<kInt5, kCols>(slice, a, part, tile, first_col); break;
-        case kInt6: add_slice<kInt6, kCols>(slice, a, part, tile, first_col); break;
-        default: add_slice<kInt8, kCols>(slice, a, part, tile, first_col);
+        case kInt4: add_slice<kInt4, kCols, kSlices>(slice, a, part, tile, first_col); break;
+        case kInt5: add_slice<kInt5, kCols, kSlices>(slice, a, part, tile, first_col); break;
+        case kInt6: add_slice<kInt6, kCols, kSlices>(slice, a, part, tile, first_col); break;
+        default: add_slice<kInt8, kCols, kSlices>(slice, a, part, tile, first_col);
     }
     const int warp = warp_index(), mine_row = thread_index() >> 4, mine = thread_index() & 15;
 #pragma unroll
@@ -139,7 +142,7 @@ DEV void linear(const LinearArgs& a) {
         block_sync();
         const int64 row = (first_col + col) * kTileRows + mine_row;
         const int n = tile * kTileRows + mine;
-        if (row >= n_rows || n >= part.n_out) continue;
+        if (mine_row >= kTileRows || row >= n_rows || n >= part.n_out) continue;
         float sum = shown[0][mine_row][mine];
         for (int s = 1; s < kSlices; ++s) sum += shown[s][mine_row][mine];
         if (part.bias) sum += part.bias[n];
@@ -148,12 +151,18 @@ DEV void linear(const LinearArgs& a) {
     }
 }
 
-KERNEL(linear_16, kLinearThreads, LinearArgs) {
-    linear<1>(a);
+KERNEL(linear_16, kFewSlices* kWarp, LinearArgs) {
+    linear<1, kFewSlices>(a);
 }
-KERNEL(linear_32, kLinearThreads, LinearArgs) {
-    linear<2>(a);
+KERNEL(linear_32, kFewSlices* kWarp, LinearArgs) {
+    linear<2, kFewSlices>(a);
 }
-KERNEL(linear_64, kLinearThreads, LinearArgs) {
-    linear<4>(a);
+KERNEL(linear_64, kFewSlices* kWarp, LinearArgs) {
+    linear<4, kFewSlices>(a);
+}
+KERNEL(linear_tall_16, kManySlices* kWarp, LinearArgs) {
+    linear<1, kManySlices>(a);
+}
+KERNEL(linear_tall_32, kManySlices* kWarp, LinearArgs) {
+    linear<2, kManySlices>(a);
 }

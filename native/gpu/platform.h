@@ -13,6 +13,7 @@
 // half_word(j); the products are floats, each the sum of one row's alone.
 // begin_after_others() waits for the kernels before this one, where they may still be running; the
 // step's inputs and constants may be read before it. prefetch(p) asks for the line p lies in.
+// keep_order() keeps a compiler that would load everything first from running out of registers.
 // No system header is used, so that run-time compilers need nothing but this source.
 #pragma once
 

@@ -178,6 +178,7 @@ DEV void block_sync() {
 }
 DEV void begin_after_others() {}
 DEV void prefetch(const void*) {}
+DEV void keep_order() {}
 DEV void warp_sync() {
     emulated::wait(emulated::block().warps[thread_index() / 32]);
 }

@@ -44,6 +44,9 @@ DEV void warp_sync() {
 
 DEV void begin_after_others() {}
 DEV void prefetch(const void*) {}
+DEV void keep_order() {
+    __builtin_amdgcn_sched_barrier(0);
+}
 
 DEV int shuffle(int v, int lane) {
     return __builtin_amdgcn_ds_bpermute(lane << 2, v);

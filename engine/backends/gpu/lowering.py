@@ -31,11 +31,12 @@ from engine.ops import (
 )
 
 THREADS = 256
-SPLIT_KEYS = 128  # native/gpu/attention.h: kSplitKeys
+SPLIT_KEYS = 64  # native/gpu/attention.h: kSplitKeys
 _TILE = 16
 _CHUNK = 4096  # native/gpu/choose.h: kChunk
 _QUERIES, _ATTENTION_WARPS, _HEADS = 16, 4, (32, 64, 128)  # native/gpu/attention.h
 _MOST_LINEAR_TILES = 4
+_TALL_BLOCKS = 96
 # Up to so many rows each split of the keys has blocks of its own.
 SPLIT_ROWS = 64
 
@@ -194,14 +195,20 @@ class Lowering:
             x.width // 32, _is_selected(x), 0,
         )  # fmt: skip
 
+        # The sums of a tall matrix are shared by twice as many warps.
+        is_tall = x.width // 32 >= _TALL_BLOCKS
+        most = 2 if is_tall else _MOST_LINEAR_TILES
+
         def n_cols(bucket: Bucket) -> int:
             n = _ceil(bucket.rows(x.rows), _TILE)
-            return 1 if n == 1 else 2 if n == 2 else _MOST_LINEAR_TILES
+            return n if n <= 2 else most
 
+        name = "linear_tall" if is_tall else "linear"
         return Launch(
-            lambda b: f"linear_{16 * n_cols(b)}",
+            lambda b: f"{name}_{16 * n_cols(b)}",
             lambda b: (n_tiles, _ceil(b.rows(x.rows), _TILE * n_cols(b)), 1),
             lambda _, __: args,
+            512 if is_tall else THREADS,
         )
 
     def _scales(self, x: Rounded) -> Address:

@@ -1,13 +1,15 @@
 """A Program on a GPU: its launches, recorded as one graph for each size of step."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
+from time import perf_counter
 
 import numpy as np
 
 from engine.backends.arena import plan_arena
 from engine.backends.backend import Bytes, Floats, Int32s, KvCache
 from engine.backends.gpu.device_weights import DeviceWeights
-from engine.backends.gpu.driver import Address, Driver, Function, Graph
+from engine.backends.gpu.driver import Address, Driver, Function, Graph, Grid
 from engine.backends.gpu.fusing import Rounded, fuse
 from engine.backends.gpu.kv import GpuKvCache
 from engine.backends.gpu.lowering import (
@@ -99,13 +101,40 @@ class GpuModel:
     def _launch(self, bucket: Bucket, kv: GpuKvCache) -> None:
         self._inputs.upload()
         for launch in self._launches:
-            if name := launch.kernel(bucket):
-                args = launch.make(bucket, kv)
-                function = self._functions(name)
-                self._driver.launch(function, launch.grid(bucket), launch.n_threads, args)
+            self._launch_one(launch, bucket, kv)
         self._driver.download(self._ids, self._scratch["ids"])
         if self._log_probs.size:
             self._driver.download(self._log_probs, self._scratch["log_probs"])
+
+    def launch_times(
+        self, kv: GpuKvCache, n_rows: int, n_past: int, n_repeated: int
+    ) -> list[tuple[str, Grid, float]]:
+        """Kernel, grid and microseconds of every launch of a step like the last one, each repeated
+        on its own; for benchmarks."""
+        bucket = self._bucket(n_rows, n_rows, n_past)
+        found: list[tuple[str, Grid, float]] = []
+        for launch in self._launches:
+            if not (name := launch.kernel(bucket)):
+                continue
+            graph = self._driver.record(partial(self._repeat, launch, bucket, kv, n_repeated))
+            times: list[float] = []
+            for _ in range(4):
+                self._driver.synchronize()
+                began = perf_counter()
+                self._driver.run(graph)
+                self._driver.synchronize()
+                times.append(1e6 * (perf_counter() - began) / n_repeated)
+            found.append((name, launch.grid(bucket), min(times)))
+        return found
+
+    def _repeat(self, launch: Launch, bucket: Bucket, kv: GpuKvCache, n: int) -> None:
+        for _ in range(n):
+            self._launch_one(launch, bucket, kv)
+
+    def _launch_one(self, launch: Launch, bucket: Bucket, kv: GpuKvCache) -> None:
+        if name := launch.kernel(bucket):
+            args, grid = launch.make(bucket, kv), launch.grid(bucket)
+            self._driver.launch(self._functions(name), grid, launch.n_threads, args)
 
     def set_cancelled(self, is_cancelled: bool) -> None:
         """A step that was begun ends: it takes milliseconds."""
