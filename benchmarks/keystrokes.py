@@ -19,22 +19,20 @@ import subprocess
 import tempfile
 from collections import Counter
 from pathlib import Path
-from statistics import quantiles
 from time import monotonic
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.editor import Editor
+from benchmarks.index import percentile
 from engine.machine import cpu_name
 from lsp_server.cli_options import positive
-from tests.e2e.command import flash_lsp
-from tests.e2e.stdio_client import StdioClient
 
 KEY_S, LINE_REST_S, WORD_REST_S = 0.09, 1.2, 0.5
 LEAST_LINES, MOST_CHARS = 8, 160
 WARM_UP_S = 6.0  # for the repository's block to be chosen and read, as while a file is looked at
-AUTOMATIC = 2
 _FUNCTION = re.compile(r"^(    )?(?:async )?def \w+", re.MULTILINE)
 
 
@@ -70,81 +68,63 @@ def passages(repository: Path, n_files: int, seed: int) -> list[tuple[str, str, 
 
 
 class Typist:
-    """One server and the times of its answers."""
+    """Someone at an editor, and the times of the answers."""
 
-    def __init__(self, client: StdioClient, folder: Path) -> None:
-        self._client, self._folder = client, folder
+    def __init__(self, editor: Editor, folder: Path) -> None:
+        self._editor, self._folder = editor, folder
         self.outcomes: Counter[str] = Counter()
         self._n_asked = 0
         self.ms: list[float] = []  # of answers the model was asked for
         self.cached_ms: list[float] = []
 
     async def type(self, name: str, before: str, typed: str, after: str) -> None:
-        uri = (self._folder / name).as_uri()
-        item = {"uri": uri, "languageId": "python", "version": 1, "text": before + after}
-        self._client.notify("textDocument/didOpen", {"textDocument": item})
+        path = self._folder / name
+        self._editor.open(path, before + after)
         line, column = before.count("\n"), len(before) - before.rfind("\n") - 1
-        await self._ask(uri, line, column, patience_s=30.0)
+        await self._ask(path, line, column, patience_s=30.0)
         await asyncio.sleep(WARM_UP_S)
         for n, char in enumerate(typed):
-            at = {"line": line, "character": column}
-            change = {"range": {"start": at, "end": at}, "text": char}
-            document = {"uri": uri, "version": n + 2}
-            self._client.notify(
-                "textDocument/didChange", {"textDocument": document, "contentChanges": [change]}
-            )
+            self._editor.insert(path, line, column, char)
             line, column = (line + 1, 0) if char == "\n" else (line, column + 1)
             is_rest = char == "\n" or (char == " " and n % 4 == 0)
             rest_s = LINE_REST_S if char == "\n" else WORD_REST_S if is_rest else KEY_S
             began = monotonic()
-            await self._ask(uri, line, column, rest_s)
+            await self._ask(path, line, column, rest_s)
             await asyncio.sleep(max(rest_s - (monotonic() - began), 0))
-        self._client.notify("textDocument/didClose", {"textDocument": {"uri": uri}})
 
-    async def _ask(self, uri: str, line: int, column: int, patience_s: float) -> None:
-        params = {
-            "textDocument": {"uri": uri},
-            "position": {"line": line, "character": column},
-            "context": {"triggerKind": AUTOMATIC},
-        }
+    async def _ask(self, path: Path, line: int, column: int, patience_s: float) -> None:
         began = monotonic()
-        answer = self._client.send_request("textDocument/inlineCompletion", params)
+        answer = asyncio.ensure_future(self._editor.complete(path, line, column))
         try:
-            reply = await asyncio.wait_for(asyncio.shield(answer), patience_s)
+            text = await asyncio.wait_for(asyncio.shield(answer), patience_s)
         except TimeoutError:
             self.outcomes["superseded"] += 1
             return
         ms = 1e3 * (monotonic() - began)
-        items = (reply.get("result") or {}).get("items", [])
-        self.outcomes["offered" if items else "nothing"] += 1
-        counted = (await self._client.request("flash/stats"))["outcomes"].get("offered", 0)
-        if items:
+        self.outcomes["offered" if text else "nothing"] += 1
+        stats = await self._editor.request("flash/stats")
+        counted = stats["outcomes"].get("offered", 0)
+        if text:
             (self.ms if counted > self._n_asked else self.cached_ms).append(ms)
         self._n_asked = counted
 
 
-async def run_mode(mode: str, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    command = flash_lsp("serve", "--model", args.model)
-    client = await StdioClient.start(command)
+async def run_mode(
+    mode: str, args: argparse.Namespace, folder: Path, cache: Path
+) -> dict[str, Any]:
     options = {"pflashMode": mode, "pflashDiskMebibytes": 0}
-    folders = [{"uri": folder.as_uri(), "name": folder.name}]
-    await client.request(
-        "initialize",
-        {"capabilities": {}, "workspaceFolders": folders, "initializationOptions": options},
-    )
-    client.notify("initialized")
+    editor = await Editor.start(folder, cache, args.model, options)
     while True:
-        status = await client.request("flash/status")
+        status = await editor.request("flash/status")
         index = status.get("index") or {}
         if status["state"] == "ready" and not index.get("isBuilding", False):
             break
         await asyncio.sleep(0.2)
-    typist = Typist(client, folder)
+    typist = Typist(editor, folder)
     for name, before, typed, after in passages(Path(args.repository), args.files, args.seed):
         await typist.type(name, before, typed, after)
-    stats = await client.request("flash/stats")
-    await client.stop()
-    cut = quantiles(typist.ms, n=20, method="inclusive") if len(typist.ms) > 1 else [0.0] * 19
+    stats = await editor.request("flash/stats")
+    await editor.close()
     n_asked = sum(typist.outcomes.values())
     return {
         "mode": mode,
@@ -153,8 +133,8 @@ async def run_mode(mode: str, args: argparse.Namespace, folder: Path) -> dict[st
         "superseded_share": typist.outcomes["superseded"] / max(n_asked, 1),
         "from_the_model": len(typist.ms),
         "from_the_cache": len(typist.cached_ms),
-        "first_text_ms_p50": cut[9],
-        "first_text_ms_p95": cut[18],
+        "first_text_ms_p50": percentile(typist.ms, 0.5) if typist.ms else 0.0,
+        "first_text_ms_p95": percentile(typist.ms, 0.95) if typist.ms else 0.0,
         "outcomes": stats["outcomes"],
     }
 
@@ -174,7 +154,9 @@ def main() -> int:
         folder = Path(name) / "repository"
         ignore = shutil.ignore_patterns(".git", ".venv", "build", "*.so", "*.gguf", "__pycache__")
         shutil.copytree(args.repository, folder, ignore=ignore)
-        rows = [asyncio.run(run_mode(mode, args, folder)) for mode in args.modes]
+        rows = [
+            asyncio.run(run_mode(mode, args, folder, Path(name) / "cache")) for mode in args.modes
+        ]
     if args.json:
         print(json.dumps({"machine": cpu_name(), "model": args.model, "rows": rows}))
         return 0

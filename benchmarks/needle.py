@@ -19,17 +19,12 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.shown import shown_files
 from engine.cancel import CancelToken
 from engine.engine import Engine
 from engine.request import GenerateRequest, PromptPart, Segment, SelectRequest
 from lsp_server.cli_options import add_model_options, engine_config, positive
-from lsp_server.prompt.repository import (
-    RepositoryBlock,
-    ShownFile,
-    block_parts,
-    head_parts,
-    with_gaps,
-)
+from lsp_server.prompt.repository import RepositoryBlock, ShownFile, block_parts, head_parts
 from lsp_server.workspace.chunking import chunks_of
 
 KEEPS = (0.05, 0.1, 0.2, 0.3)
@@ -110,24 +105,18 @@ def run_trial(engine: Engine, n_tokens: int, trial: int, keep: float) -> Result:
     files, word, number = haystack(n_tokens, trial, engine)
     question = QUESTION.format(word)
     chunks = [(name, chunk) for name, text in files for chunk in chunks_of(text)]
+    segments = tuple(Segment(text=chunk.text, header=f"{name}\n") for name, chunk in chunks)
     shown = [ShownFile(name, text) for name, text in files]
     began = monotonic()
     if keep < 1:
         request = SelectRequest(
             query=question,
-            segments=tuple(Segment(text=c.text, header=f"{name}\n") for name, c in chunks),
+            segments=segments,
             budget_tokens=n_tokens,
             keep_ratio=keep,
         )
         selection = engine.select(request, CancelToken())
-        kept: dict[str, list[tuple[int, list[str]]]] = {}
-        for (name, chunk), spans in zip(chunks, selection.spans, strict=True):
-            lines = chunk.text.splitlines(keepends=True)
-            for span in spans:
-                if span.is_kept:
-                    first = chunk.first_line + span.first
-                    kept.setdefault(name, []).append((first, lines[span.first : span.end]))
-        shown = [ShownFile(name, with_gaps(name, kept[name])) for name in kept]
+        shown = shown_files(segments, [chunk.first_line for _, chunk in chunks], selection)
     select_ms = 1e3 * (monotonic() - began)
     request = GenerateRequest(prompt=prompt_of(engine, shown, question), max_tokens=8, stop=('"',))
     result = engine.generate(request, CancelToken())

@@ -20,6 +20,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.shown import shown_files
 from engine import catalogue
 from engine.cancel import CancelToken
 from engine.engine import Engine
@@ -28,13 +29,7 @@ from engine.request import GenerateRequest, PromptPart, Segment, Selection, Sele
 from lsp_server.cli_bench_machine import OtherUse
 from lsp_server.cli_bench_peer import LlamaCpp
 from lsp_server.cli_options import add_model_options, engine_config, positive
-from lsp_server.prompt.repository import (
-    RepositoryBlock,
-    ShownFile,
-    block_parts,
-    head_parts,
-    with_gaps,
-)
+from lsp_server.prompt.repository import RepositoryBlock, ShownFile, block_parts, head_parts
 from lsp_server.workspace.chunking import chunks_of
 
 KEYS = "    result = self._choose(request"
@@ -42,24 +37,27 @@ N_KEYS = 12
 SPARSE_ALPHA = 0.1
 
 
-def segments_of(engine: Engine, n_tokens: int) -> list[Segment]:
-    """Chunks of the standard library, about so many tokens in all."""
+def segments_of(engine: Engine, n_tokens: int) -> tuple[list[Segment], list[int]]:
+    """Chunks of the standard library, about so many tokens in all, and their first lines."""
     found: list[Segment] = []
+    first_lines: list[int] = []
     n = 0
     for path in sorted(Path(sysconfig.get_paths()["stdlib"], "asyncio").glob("*.py")):
         for chunk in chunks_of(path.read_text("utf-8")):
             n += len(engine.tokenizer.encode(chunk.text))
             if n > n_tokens:
-                return found
+                return found, first_lines
             found.append(Segment(text=chunk.text, header=f"{path.name}\n"))
-    return found
+            first_lines.append(chunk.first_line)
+    return found, first_lines
 
 
 class Bench:
     """One engine, one set of segments and one document."""
 
-    def __init__(self, engine: Engine, segments: list[Segment], args: argparse.Namespace) -> None:
-        self.engine, self.segments, self.args = engine, segments, args
+    def __init__(self, engine: Engine, args: argparse.Namespace) -> None:
+        self.engine, self.args = engine, args
+        self.segments, self.first_lines = segments_of(engine, args.tokens)
         source = Path(sysconfig.get_paths()["stdlib"], "selectors.py").read_text("utf-8")
         self.text = source[:2000].rpartition("\n")[0] + "\n"
 
@@ -84,16 +82,6 @@ class Bench:
         result = self.engine.generate(GenerateRequest(prompt=prompt, max_tokens=1), CancelToken())
         return 1e3 * (perf_counter() - began), len(result.prompt_tokens)
 
-    def shown(self, selection: Selection) -> list[ShownFile]:
-        kept: dict[str, list[tuple[int, list[str]]]] = {}
-        for segment, spans in zip(self.segments, selection.spans, strict=True):
-            lines = segment.text.splitlines(keepends=True)
-            for span in spans:
-                if span.is_kept:
-                    where = kept.setdefault(segment.header.strip(), [])
-                    where.append((span.first, lines[span.first : span.end]))
-        return [ShownFile(name, with_gaps(name, spans)) for name, spans in kept.items()]
-
     def run(self) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
 
@@ -101,7 +89,7 @@ class Bench:
             rows.append({"what": what, "ms": round(ms, 1), "tokens": n_tokens})
 
         cold, cold_ms = self.select(self.text)
-        block = self.shown(cold)
+        block = shown_files(self.segments, self.first_lines, cold)
         read_ms, n_prompt = self.first_token_ms(block, self.text)
         add("PFlash, nothing known: choose and read", cold_ms + read_ms, n_prompt)
         scored, read = [], []
@@ -147,11 +135,10 @@ def main() -> int:
     children: list[int] = []
     use = OtherUse(children)
     engine = Engine.load(config)
-    segments = segments_of(engine, args.tokens)
-    bench = Bench(engine, segments, args)
+    bench = Bench(engine, args)
     rows = bench.run()
     if args.llama_cpp_python:
-        ids = [id for s in segments for id in engine.tokenizer.encode(s.header + s.text)]
+        ids = [id for s in bench.segments for id in engine.tokenizer.encode(s.header + s.text)]
         ids += engine.tokenizer.encode(bench.text)
         path = catalogue.find(args.model, None)
         n_threads = engine.info.n_threads
