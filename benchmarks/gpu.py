@@ -211,7 +211,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--backend", choices=("cuda", "hip", "emulated"), default="cuda")
     parser.add_argument("--llama-bench", metavar="PATH", help="llama.cpp's program")
     parser.add_argument("--prompts", type=positive, default=200, help="of the speculation modes")
     parser.add_argument("--modes", nargs="*", default=["lookup", "dflash", "auto"])
@@ -219,10 +218,9 @@ def main() -> int:
     parser.add_argument("--agreement-tokens", type=positive, default=2048)
     parser.add_argument("--json", action="store_true")
     add_model_options(parser)
+    parser.set_defaults(backend="cuda")
     args = parser.parse_args()
-    config = msgspec.structs.replace(
-        engine_config(args), backend=args.backend, n_ctx=args.context_tokens
-    )
+    config = msgspec.structs.replace(engine_config(args), n_ctx=args.context_tokens)
     engine = Engine.load(config)
     report: dict[str, Any] = {
         "model": args.model,

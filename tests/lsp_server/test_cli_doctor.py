@@ -1,7 +1,6 @@
 """What doctor says of the processors, the GPUs and the memory."""
 
 import subprocess
-import sys
 
 import msgspec
 import pytest
@@ -15,6 +14,7 @@ from lsp_server.cli_doctor import (
     processor_rows,
     show,
 )
+from tests.e2e.command import flash_lsp, source_path
 from tests.gpu.standin import libraries
 
 GIB = 2**30
@@ -113,8 +113,8 @@ KEYS = {"cpu", "gpus", "models", "memory", "calibration", "speed", "problems", "
 @pytest.mark.parametrize("vendor", ["none", "hip", "cuda"])
 def test_the_command_reports_what_the_drivers_say(vendor, tmp_path) -> None:
     folders = [] if vendor == "none" else [libraries.build(vendor, tmp_path / vendor)]
-    command = [sys.executable, "-m", "lsp_server", "doctor", "--models-dir", str(tmp_path)]
-    environment = libraries.environment(*folders, COLUMNS="200")
+    command = flash_lsp("doctor", "--models-dir", str(tmp_path))
+    environment = libraries.environment(*folders, COLUMNS="200", **source_path())
     text = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
     json = subprocess.run(
         [*command, "--json"], capture_output=True, text=True, env=environment, check=True

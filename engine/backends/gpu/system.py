@@ -69,7 +69,8 @@ class System:
 
     def probe(self) -> Probe | None:
         """What the drivers say; None if asking them ended or hung the process that asked."""
-        command = [sys.executable, "-m", "engine.backends.gpu.probe"]
+        # -P: a folder we were started in must not offer its own modules.
+        command = [sys.executable, "-P", "-m", "engine.backends.gpu.probe"]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
         try:
             done = subprocess.run(
