@@ -27,11 +27,12 @@ export class Edits implements vscode.Disposable {
   private count = 0;
 
   constructor(private readonly server: Server) {
-    server.client.onNotification(EDIT, (event: EditEvent) => this.progress(event));
+    server.listen(EDIT, (event: EditEvent) => this.progress(event));
   }
 
   /** Have lines rewritten and show the difference. */
   async run(request: EditRequest = {}): Promise<void> {
+    const { client } = this.server; // before anything is asked or shown
     const target = await targetOf(request);
     if (target === undefined) {
       return;
@@ -46,7 +47,7 @@ export class Edits implements vscode.Disposable {
     const edit: Running = { id, document, preview, said: '', range };
     this.running.set(id, edit);
     await this.ask(edit, {
-      uri: this.server.client.code2ProtocolConverter.asUri(document.uri),
+      uri: client.code2ProtocolConverter.asUri(document.uri),
       range,
       instruction,
       version: document.version,

@@ -55,7 +55,7 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
     menu: () => showMenu(server),
   };
   context.subscriptions.push(
-    ...[output, server, status, edits, nextEdits, contextView, stats],
+    ...[output, suggestions, server, status, edits, nextEdits, contextView, stats],
     server.onStatus((now) => status.show(now)),
     ...Object.entries(commands).map(([name, run]) =>
       vscode.commands.registerCommand(`flash-lsp.${name}`, run),

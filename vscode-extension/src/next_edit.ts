@@ -86,7 +86,6 @@ export class NextEdits implements vscode.Disposable {
   }
 
   private async ask(editor: vscode.TextEditor): Promise<void> {
-    const { client } = this.server;
     const { document } = editor;
     if (
       this.server.status.state !== 'ready' ||
@@ -94,6 +93,7 @@ export class NextEdits implements vscode.Disposable {
     ) {
       return;
     }
+    const { client } = this.server;
     const asking = new vscode.CancellationTokenSource();
     this.asking = asking;
     const { version } = document;

@@ -4,9 +4,10 @@ export interface Offer {
   uri: string;
   /** Where the text begins, in UTF-16 units of the document. */
   offset: number;
+  /** Its lines end in LF. */
   text: string;
   /** What the server gets back to know it by. */
-  item: object;
+  item: { insertText: string; command: { command: string; arguments?: unknown[] } };
 }
 
 /** Whether an offer is what is left of the one before, of which the user typed a part. */
@@ -19,8 +20,12 @@ export function isContinuation(before: Offer | undefined, now: Offer, typed: str
   );
 }
 
-/** How much of an offer was inserted before the cursor; 0 if something else was. */
-export function acceptedUnits(offer: Offer, cursor: number, inserted: string): number {
-  const isPart = cursor > offer.offset && offer.text.startsWith(inserted);
-  return isPart ? inserted.length : 0;
+/** How much of an offer was inserted where it begins; 0 if something else was. */
+export function acceptedUnits(offer: Offer, inserted: string): number {
+  return offer.text.startsWith(inserted) ? inserted.length : 0;
+}
+
+/** Whether all of an offer was inserted where it begins. */
+export function isWhole(offer: Offer, inserted: string): boolean {
+  return inserted !== '' && offer.text === inserted;
 }

@@ -5,6 +5,7 @@ import {
   CloseAction,
   type CloseHandlerResult,
   ErrorAction,
+  type GenericNotificationHandler,
   LanguageClient,
   type LanguageClientOptions,
   type Middleware,
@@ -28,34 +29,25 @@ const ASKING_FEATURE: StaticFeature = {
   clear: () => {},
 };
 
-class MissingServerError extends Error {}
-
 export class Server implements vscode.Disposable {
-  readonly client: LanguageClient;
   private readonly statusEmitter = new vscode.EventEmitter<Status>();
   readonly onStatus = this.statusEmitter.event;
+  private readonly listeners = new Map<string, GenericNotificationHandler>();
+  private current: LanguageClient | undefined;
   private process: ServerProcess | undefined;
   private present: Status = STOPPED;
 
   constructor(
     private readonly context: vscode.ExtensionContext,
-    middleware: Middleware,
-    output: vscode.LogOutputChannel,
+    private readonly middleware: Middleware,
+    private readonly output: vscode.LogOutputChannel,
   ) {
-    const options: LanguageClientOptions = {
-      documentSelector: [{ scheme: 'file' }, { scheme: 'untitled' }],
-      synchronize: { configurationSection: 'flashLsp' },
-      outputChannel: output,
-      middleware,
-      initializationFailedHandler: () => false,
-      errorHandler: {
-        error: () => ({ action: ErrorAction.Continue, handled: true }),
-        closed: () => this.closed(),
-      },
-    };
-    this.client = new LanguageClient('flash-lsp', 'flash-lsp', () => this.spawn(), options);
-    this.client.registerFeature(ASKING_FEATURE);
-    this.client.onNotification(DID_CHANGE_STATUS, (status: FlashStatus) => this.tell(status));
+    this.listen(DID_CHANGE_STATUS, (status: FlashStatus) => this.tell(status));
+  }
+
+  /** Hear of a notification from every server that is started from now on. */
+  listen<T>(method: string, listener: (params: T) => void): void {
+    this.listeners.set(method, listener);
   }
 
   get status(): Status {
@@ -63,16 +55,34 @@ export class Server implements vscode.Disposable {
   }
 
   get isRunning(): boolean {
-    return this.client.isRunning();
+    return this.current?.isRunning() ?? false;
+  }
+
+  /** The connection to the server; without one, the error that is thrown tells the user so. */
+  get client(): LanguageClient {
+    if (this.current === undefined || !this.isRunning) {
+      throw new Error(`flash-lsp: ${this.present.message}`);
+    }
+    return this.current;
   }
 
   async start(): Promise<void> {
     this.tell({ ...STOPPED, state: 'starting', message: 'the server starts' });
+    const command = await this.command();
+    if (command === undefined) {
+      this.tell(MISSING);
+      void this.offer(MISSING.message, 'Install', 'flash-lsp.install');
+      return;
+    }
+    // A client whose start failed cannot be started again.
+    const client = this.clientOf(command);
+    this.current = client;
     try {
-      await this.client.start();
-      this.tell(await this.client.sendRequest<FlashStatus>(STATUS));
+      await client.start();
+      this.tell(await client.sendRequest<FlashStatus>(STATUS));
     } catch (error) {
-      await this.startFailed(error);
+      this.failed((await this.process?.reason()) ?? String(error));
+      this.process?.child.kill();
     }
   }
 
@@ -82,8 +92,10 @@ export class Server implements vscode.Disposable {
   }
 
   async stop(): Promise<void> {
-    if (this.client.needsStop()) {
-      await this.client.stop();
+    const client = this.current;
+    this.current = undefined;
+    if (client?.isRunning()) {
+      await client.stop();
     }
     this.tell(STOPPED);
   }
@@ -97,23 +109,28 @@ export class Server implements vscode.Disposable {
     this.statusEmitter.dispose();
   }
 
-  private async spawn() {
-    const command = await this.command();
-    if (command === undefined) {
-      throw new MissingServerError();
+  private clientOf(command: readonly string[]): LanguageClient {
+    const options: LanguageClientOptions = {
+      documentSelector: [{ scheme: 'file' }, { scheme: 'untitled' }],
+      synchronize: { configurationSection: 'flashLsp' },
+      outputChannel: this.output,
+      middleware: this.middleware,
+      initializationFailedHandler: () => false,
+      errorHandler: {
+        error: () => ({ action: ErrorAction.Continue, handled: true }),
+        closed: () => this.closed(),
+      },
+    };
+    const spawn = async () => {
+      this.process = new ServerProcess(command);
+      return this.process.child;
+    };
+    const client = new LanguageClient('flash-lsp', 'flash-lsp', spawn, options);
+    client.registerFeature(ASKING_FEATURE);
+    for (const [method, listener] of this.listeners) {
+      client.onNotification(method, listener);
     }
-    this.process = new ServerProcess(command);
-    return this.process.child;
-  }
-
-  private async startFailed(error: unknown): Promise<void> {
-    if (error instanceof MissingServerError) {
-      this.tell(MISSING);
-      await this.offer(MISSING.message, 'Install', 'flash-lsp.install');
-      return;
-    }
-    const message = (await this.process?.reason()) ?? String(error);
-    await this.failed(message);
+    return client;
   }
 
   /** Once more if it ran well before; a server that cannot run is left until the user acts. */
@@ -121,16 +138,18 @@ export class Server implements vscode.Disposable {
     const reason = (await this.process?.reason()) ?? 'the connection was lost';
     const ranMs = Date.now() - (this.process?.startedMs ?? 0);
     if (ranMs > SETTLED_MS) {
-      this.client.warn(`${reason}; it is started again`);
+      this.output.warn(`${reason}; it is started again`);
       return { action: CloseAction.Restart, handled: true };
     }
-    void this.failed(reason);
+    this.failed(reason);
     return { action: CloseAction.DoNotRestart, handled: true };
   }
 
-  private async failed(message: string): Promise<void> {
-    this.tell({ ...STOPPED, state: 'failed', message });
-    await this.offer(message, 'Restart', 'flash-lsp.restart');
+  private failed(message: string): void {
+    if (this.present.state !== 'failed') {
+      this.tell({ ...STOPPED, state: 'failed', message });
+      void this.offer(message, 'Restart', 'flash-lsp.restart');
+    }
   }
 
   private async offer(message: string, action: string, command: string): Promise<void> {

@@ -3,12 +3,18 @@
 import * as vscode from 'vscode';
 import type { Middleware } from 'vscode-languageclient';
 
-import { acceptedUnits, isContinuation, type Offer } from './offers';
+import { acceptedUnits, isContinuation, isWhole, type Offer } from './offers';
 import { DID_PARTIALLY_ACCEPT_COMPLETION, DID_SHOW_COMPLETION } from './protocol';
 import type { Server } from './server';
 
-export class Suggestions {
+const ACCEPTED = 'flash-lsp.completionAccepted';
+/** By the time an acceptance is heard of, the editor may have asked for what comes next. */
+const REMEMBERED = 24;
+
+export class Suggestions implements vscode.Disposable {
+  /** Newest first. */
   private offers: Offer[] = [];
+  private readonly command = vscode.commands.registerCommand(ACCEPTED, () => this.accepted());
 
   /** `onOffered` hears of every answer with text. */
   constructor(
@@ -29,16 +35,8 @@ export class Suggestions {
   /** Accept a part of the suggestion by the editor's own command, and report how much it was. */
   async acceptPart(command: string): Promise<void> {
     await vscode.commands.executeCommand(command);
-    const editor = vscode.window.activeTextEditor;
-    if (editor === undefined) {
-      return;
-    }
-    const uri = editor.document.uri.toString();
-    const cursor = editor.document.offsetAt(editor.selection.active);
-    for (const offer of this.offers.filter((offer) => offer.uri === uri)) {
-      const since = editor.document.positionAt(offer.offset);
-      const inserted = editor.document.getText(new vscode.Range(since, editor.selection.active));
-      const acceptedLength = acceptedUnits(offer, cursor, inserted);
+    for (const { offer, inserted } of this.atCursor()) {
+      const acceptedLength = acceptedUnits(offer, inserted);
       if (acceptedLength > 0) {
         this.report(DID_PARTIALLY_ACCEPT_COMPLETION, { item: offer.item, acceptedLength });
         return;
@@ -46,13 +44,44 @@ export class Suggestions {
     }
   }
 
+  dispose(): void {
+    this.command.dispose();
+  }
+
+  /** Have the server run the command of the offer that ends at the cursor. */
+  private async accepted(): Promise<void> {
+    const found = this.atCursor().find(({ offer, inserted }) => isWhole(offer, inserted));
+    const server = this.server();
+    if (found !== undefined && server.isRunning) {
+      const { command, arguments: args } = found.offer.item.command;
+      await server.client.sendRequest('workspace/executeCommand', { command, arguments: args });
+    }
+  }
+
+  /** What lies between the start of each offer and the cursor. */
+  private atCursor(): { offer: Offer; inserted: string }[] {
+    const editor = vscode.window.activeTextEditor;
+    if (editor === undefined) {
+      return [];
+    }
+    const { document } = editor;
+    const uri = document.uri.toString();
+    return this.offers
+      .filter((offer) => offer.uri === uri)
+      .map((offer) => {
+        const span = new vscode.Range(document.positionAt(offer.offset), editor.selection.active);
+        return { offer, inserted: document.getText(span).replaceAll('\r\n', '\n') };
+      });
+  }
+
   private offered(document: vscode.TextDocument, items: vscode.InlineCompletionItem[]): void {
     const last = this.offers[0];
-    this.offers = items.flatMap((item) => offerOf(document, item));
-    const first = this.offers[0];
+    const offers = items.flatMap((item) => offerOf(document, item));
+    const first = offers[0];
     if (first === undefined) {
       return;
     }
+    this.offers = [...offers, ...this.offers].slice(0, REMEMBERED);
     this.onOffered();
     const typed =
       last === undefined
@@ -74,16 +103,22 @@ export class Suggestions {
   }
 }
 
+/** The offer in an item of the server, which gets a command of ours in the place of its own.
+
+VS Code forgets the arguments of a command with the list it came in, at times before it runs it.
+*/
 function offerOf(document: vscode.TextDocument, item: vscode.InlineCompletionItem): Offer[] {
-  if (typeof item.insertText !== 'string' || item.range === undefined) {
+  const { insertText, range, command } = item;
+  if (typeof insertText !== 'string' || range === undefined || command === undefined) {
     return [];
   }
+  item.command = { title: command.title, command: ACCEPTED };
   return [
     {
       uri: document.uri.toString(),
-      offset: document.offsetAt(item.range.start),
-      text: item.insertText,
-      item: { insertText: item.insertText, command: item.command },
+      offset: document.offsetAt(range.start),
+      text: insertText.replaceAll('\r\n', '\n'),
+      item: { insertText, command },
     },
   ];
 }

@@ -73,7 +73,9 @@ class CodeServer:
     """code-server on a free port, with the extension and the settings; it sees nothing else of
     the user's. `url` opens the folder `workspace`."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self, folder: Path, settings: Mapping[str, Any], environment: Mapping[str, str]
+    ) -> None:
         self.workspace = folder / "workspace"
         self._folder, self._log = folder, folder / "code-server.log"
         self.workspace.mkdir(parents=True)
@@ -87,6 +89,7 @@ class CodeServer:
             **source_path(),
             "HOME": str(folder),
             **{f"XDG_{kind}_HOME": str(folder / kind) for kind in ("CONFIG", "DATA", "CACHE")},
+            **environment,
         }
         self._process: subprocess.Popen[bytes] | None = None
         self.url = ""

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 SERVER = ROOT / "tests" / "e2e" / "serve_scripted.py"
 ARTIFACTS = ROOT / "artifacts"
 
+# What the scripted engine wants to write, and its answer to every instruction.
 GREETING = 'def greet(name):\n    return "Hello, " + name\n'
+STORM = "values = [" + ", ".join(f"element_{n}" for n in range(20)) + "]\n"
 EDITED = "def total(items):\n    return sum(items)\n"
 
 
@@ -41,8 +43,8 @@ async def window(vsix: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncI
 
     folder = tmp_path_factory.mktemp("vscode")
     wants = folder / "wants.json"
-    wants.write_text(json.dumps([GREETING]), encoding="utf-8")
+    wants.write_text(json.dumps([GREETING, STORM]), encoding="utf-8")
     command = [sys.executable, str(SERVER), "--wants", str(wants), "--edit", EDITED]
     last = ARTIFACTS / "vscode-last.png"
-    async with opened(vsix, folder, {"flash-lsp.command": command}, last) as window:
+    async with opened(vsix, folder, {"flash-lsp.command": command}, last=last) as window:
         yield window

@@ -48,7 +48,7 @@ async def window(vsix: Path, tmp_path_factory: pytest.TempPathFactory) -> "Async
         "workbench.colorTheme": "Default Dark Modern",
     }
     folder = tmp_path_factory.mktemp("vscode-model")
-    async with opened(vsix, folder, settings, ARTIFACTS / "vscode-model-last.png") as window:
+    async with opened(vsix, folder, settings, last=ARTIFACTS / "vscode-model-last.png") as window:
         for path in _SAMPLE.glob("*.py"):
             window.write(path.name, path.read_text("utf-8").replace("▮", _WRITTEN))
         yield window

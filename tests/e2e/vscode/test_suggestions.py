@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.e2e.vscode.conftest import ARTIFACTS, GREETING
+from tests.e2e.vscode.conftest import ARTIFACTS, GREETING, STORM
 
 if TYPE_CHECKING:
     from tests.e2e.vscode.window import Window
@@ -38,3 +38,36 @@ async def test_a_part_is_accepted_word_by_word(window: "Window") -> None:
     await window.ghost()
     await window.press("Tab")
     await window.text(GREETING.removesuffix("\n"))
+
+
+async def test_the_server_hears_what_became_of_suggestions(window: "Window") -> None:
+    before = await window.counts()
+    await window.open("counted.py", "def greet(name):\n")
+    await window.type("    ret")
+    await window.ghost()
+    await window.press("Control+ArrowRight")
+    await window.text("def greet(name):\n    return")
+    await window.ghost()
+    await window.press("Tab")
+    await window.text(GREETING.removesuffix("\n"))
+    accepted = len('urn "Hello, " + name')  # the word's rest is offered anew
+
+    async def is_counted() -> bool:
+        after = await window.counts()
+        more = {name: count - before.get(name, 0) for name, count in after.items()}
+        return (
+            more["shown"] > 0
+            and more["accepted"] == more["accepted in parts"] == 1
+            and more["characters accepted"] == accepted
+        )
+
+    await window.until(is_counted, "counts")
+
+
+async def test_a_storm_of_keys_leaves_the_text_as_typed(window: "Window") -> None:
+    typed = STORM[: len(STORM) // 2]
+    await window.open("storm.py", "")
+    await window.page.keyboard.type(typed, delay=33)
+    ghost = await window.ghost()
+    await window.text(typed)
+    assert STORM.removeprefix(typed).startswith(ghost.strip("\n"))

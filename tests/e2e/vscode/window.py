@@ -6,6 +6,7 @@ import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from playwright.async_api import Locator, Page, async_playwright
@@ -35,11 +36,17 @@ def find_chromium() -> str | None:
 
 @asynccontextmanager
 async def opened(
-    vsix: Path, folder: Path, settings: Mapping[str, Any], last: Path
+    vsix: Path,
+    folder: Path,
+    settings: Mapping[str, Any],
+    *,
+    last: Path,
+    status: str = "fake|smollm2|qwen",
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> AsyncIterator["Window"]:
-    """A window over a code-server of its own, once the server is ready; `last` gets a picture of
-    how it looked in the end."""
-    server = CodeServer(folder, settings)
+    """A window over a code-server of its own, once its status item says `status`; `last` gets a
+    picture of how it looked in the end."""
+    server = CodeServer(folder, settings, environment)
     try:
         server.start(vsix)
         async with async_playwright() as playwright:
@@ -49,7 +56,8 @@ async def opened(
             page = await browser.new_page(viewport={"width": _WIDTH, "height": _HEIGHT})
             window = Window(page, server.workspace)
             try:
-                await window.ready(server.url)
+                await window.load(server.url)
+                await window.status(status)
                 yield window
             finally:
                 await window.screenshot(last)
@@ -62,7 +70,7 @@ class Window:
     """One window with one folder."""
 
     def __init__(self, page: Page, workspace: Path) -> None:
-        self.page, self._workspace = page, workspace
+        self.page, self.workspace = page, workspace
         self.wants = workspace.parent / "wants.json"
         self._file = workspace
         page.set_default_timeout(TIMEOUT_MS)
@@ -72,10 +80,9 @@ class Window:
         """The open editor of the file that was opened last."""
         return self.page.locator(f'.monaco-editor[data-uri$="/{self._file.name}"]').last
 
-    async def ready(self, url: str) -> None:
+    async def load(self, url: str) -> None:
         await self.page.goto(url, wait_until="domcontentloaded")
         await self.page.wait_for_selector(".monaco-workbench")
-        await self.status(r"tok/s|fake|smollm2|qwen")
 
     async def status(self, pattern: str) -> None:
         """Wait until the status item says this."""
@@ -83,15 +90,15 @@ class Window:
         await item.filter(has_text=re.compile(pattern)).wait_for()
 
     def write(self, name: str, text: str) -> None:
-        (self._workspace / name).write_text(text, encoding="utf-8")
+        (self.workspace / name).write_text(text, encoding="utf-8")
 
     def read(self, name: str) -> str:
-        return (self._workspace / name).read_text("utf-8")
+        return (self.workspace / name).read_text("utf-8")
 
     async def open(self, name: str, text: str) -> None:
         """Write a file, open it and put the cursor at its end."""
         self.write(name, text)
-        self._file = self._workspace / name
+        self._file = self.workspace / name
         await self.press("Control+p")
         await self.type(name)
         await self.page.locator(f'.quick-input-list .monaco-list-row:has-text("{name}")').wait_for()
@@ -168,14 +175,26 @@ class Window:
         """Wait for a web view to hold this text."""
 
         async def is_so() -> bool:
-            frames = [frame for frame in self.page.frames if frame.name == "pending-frame"]
-            frames += [frame for frame in self.page.frames if frame.name == "active-frame"]
-            return any([text in await frame.content() for frame in frames])
+            return any(text in page for page in await self.web_views())
 
         await self.until(is_so, f"a page with {text!r}")
 
+    async def web_views(self) -> list[str]:
+        frames = [f for f in self.page.frames if f.name in ("active-frame", "pending-frame")]
+        return [await frame.content() for frame in frames]
+
+    async def counts(self) -> dict[str, int]:
+        """What the statistics count."""
+        await self.command("Show Statistics")
+        await self.page_says("characters accepted")
+        [page] = await self.web_views()
+        await self.close_editors()
+        rows = re.findall(r"<td>([^<]+)</td><td>([\d,]+)</td></tr>", page)
+        return {name: int(count.replace(",", "")) for name, count in rows}
+
     async def close_editors(self) -> None:
         await self.command("View: Close All Editors")
+        await self.page.locator(".tabs-container .tab").first.wait_for(state="detached")
 
     async def ghost(self) -> str:
         """The suggestion in the editor, once there is one: its pieces as they are read."""
