@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from engine.backends.gpu.backend import GpuBackend
+from engine.backends.gpu.model import GpuModel
 from engine.errors import NativeError
 from engine.ops import Activation, Weight
 from engine.program import Program
@@ -267,6 +268,18 @@ def test_every_split_into_steps_gives_the_same_bits(
         rows = list(range(start, start + size))
         np.testing.assert_array_equal(run.run(rows, n_past=start), whole[rows])
         start += size
+
+
+def test_what_was_recorded_for_a_cache_goes_with_it(emulated: GpuBackend) -> None:
+    """Another cache may come to lie where a forgotten one was."""
+    x = rows_of(10, 64)
+    run = attention_runner(emulated, x)
+    assert isinstance(run.model, GpuModel)
+    expected = run.run()
+    for _ in range(3):
+        run.kv = emulated.kv_cache(run.model.program.kv_layers, 16)
+        np.testing.assert_array_equal(run.run(), expected)
+        assert len(run.model._graphs) == 1
 
 
 # ---- choices ----

@@ -33,7 +33,7 @@ from engine.ops import (
 THREADS = 256
 SPLIT_KEYS = 64  # native/gpu/attention.h: kSplitKeys
 _TILE = 16
-_CHUNK = 4096  # native/gpu/choose.h: kChunk
+CHUNK = 4096  # native/gpu/choose.h: kChunk
 _QUERIES, _ATTENTION_WARPS, _HEADS = 16, 4, (32, 64, 128)  # native/gpu/attention.h
 _MOST_LINEAR_TILES = 4
 _TALL_BLOCKS = 96
@@ -69,7 +69,8 @@ def _ceil(n: int, d: int) -> int:
 
 
 class Lowering:
-    """Turns ops into launches; `place` says where activations lie, `results` where choices go."""
+    """Turns ops into launches; `place` says where activations lie, `scratch` where parts of
+    attention and choices go."""
 
     def __init__(
         self,
@@ -118,14 +119,10 @@ class Lowering:
 
     # ---- rows ----
 
-    def _rowwise(
-        self, name: str, x: Activation, n_x: int, args: ctypes.Structure, n_threads: int = THREADS
-    ) -> Launch:
+    def _rowwise(self, name: str, x: Activation, n_x: int, args: ctypes.Structure) -> Launch:
         """A kernel with a block for each row and so many parts of it."""
         rows = x.rows
-        return Launch(
-            lambda _: name, lambda b: (n_x, b.rows(rows), 1), lambda _, __: args, n_threads
-        )
+        return Launch(lambda _: name, lambda b: (n_x, b.rows(rows), 1), lambda _, __: args)
 
     def _embed(self, op: Embed) -> Launch:
         table = self._device.matrix(op.table, self._weights[op.table.name])
@@ -285,7 +282,7 @@ class Lowering:
 
     def _argmax(self, op: Argmax) -> list[Launch]:
         width = op.x.width
-        n_chunks = _ceil(width, _CHUNK)
+        n_chunks = _ceil(width, CHUNK)
         s = self._scratch
         args = A.ArgmaxArgs(
             self._step, self._place(op.x), s["values"], s["indices"], s["ids"], width, n_chunks

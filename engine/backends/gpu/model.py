@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 from time import perf_counter
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from engine.backends.gpu.driver import Address, Driver, Function, Graph, Grid
 from engine.backends.gpu.fusing import Rounded, fuse
 from engine.backends.gpu.kv import GpuKvCache
 from engine.backends.gpu.lowering import (
+    CHUNK,
     SPLIT_KEYS,
     SPLIT_ROWS,
     Bucket,
@@ -26,7 +28,6 @@ from engine.ops import Activation, Argmax, Attention, Rows, TopK
 from engine.program import Program
 
 _ROW_BUCKETS = (1, 4, 8, 16, 24, 32, 48, 64, 128, 256, 512)
-_F32_BYTES = 4
 _MOST_BLOCKS = 65536 // 32
 
 
@@ -64,7 +65,8 @@ class GpuModel:
             self._most_rows,
         )
         self._launches: list[Launch] = [launch for op in ops for launch in lowering.lower(op)]
-        self._graphs: dict[tuple[int, Bucket], Graph] = {}
+        # A graph names its cache's memory: it goes with the cache.
+        self._graphs: WeakKeyDictionary[GpuKvCache, dict[Bucket, Graph]] = WeakKeyDictionary()
         self._is_cancelled = False
 
     # ---- a step ----
@@ -85,10 +87,10 @@ class GpuModel:
         self._driver.synchronize()  # the inputs of the step before are being read until then
         self._inputs.fill(tokens, positions, parents, blocks, n_past, out_rows)
         bucket = self._bucket(len(tokens), len(out_rows), n_past)
-        key = (id(kv), bucket)
-        if key not in self._graphs:
-            self._graphs[key] = self._driver.record(lambda: self._launch(bucket, kv))
-        self._driver.run(self._graphs[key])
+        graphs = self._graphs.setdefault(kv, {})
+        if bucket not in graphs:
+            graphs[bucket] = self._driver.record(lambda: self._launch(bucket, kv))
+        self._driver.run(graphs[bucket])
         return True
 
     def _bucket(self, n_rows: int, n_out_rows: int, n_past: int) -> Bucket:
@@ -188,7 +190,7 @@ class GpuModel:
         log_probs = self._driver.allocate_host(4 * n_out * self._k if chosen else 0)
         self._log_probs: Floats = log_probs.view(np.float32)
         widths = [op.x.width for op in ops if isinstance(op, Argmax)]
-        n_chunks = max((-(-width // 4096) for width in widths), default=1)
+        n_chunks = max((-(-width // CHUNK) for width in widths), default=1)
         return {
             "partial": self._allocate(4 * max(sizes, default=0) * n_rows * most_splits),
             "ids": self._allocate(4 * n_out * self._k),
