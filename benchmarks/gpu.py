@@ -2,12 +2,12 @@
 
     python -m benchmarks.gpu --model qwen2.5-coder-0.5b --backend cuda --llama-bench PATH --json
 
-llama.cpp's own `llama-bench` runs on the same file and machine, its flash attention on, first and
-last, so that its spread is seen. Decoding is 128 tokens from an empty context on both sides, and
+llama.cpp's own `llama-bench` runs twice on the same file and machine, its flash attention on, so
+that its spread is seen. Decoding is 128 tokens from an empty context on both sides, and
 prefill whole prompts. `modes` are greedy texts after function stems of real files, as
 benchmarks.lossless cuts them, in every speculation mode: the tokens must be those of plain
 decoding. `agreement` compares the likeliest token with the processor's engine. `kernels` times
-each launch of a decode step alone, 20 in a row; a matrix's bytes are those of its packed weights.
+each launch of a decode step alone, 20 in a row.
 """
 
 import argparse
@@ -26,6 +26,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.fim_probe import code_files
 from benchmarks.lossless import prompt_of, roots, sample_cases
 from engine import catalogue
 from engine.backends.gpu.model import GpuModel
@@ -119,8 +120,7 @@ def agreement(engine: Engine, cpu: Engine, n: int) -> dict[str, float]:
 
 def modes(engine: Engine, n_prompts: int, names: Sequence[str]) -> dict[str, Any]:
     """Speed and differences from plain decoding by speculation mode."""
-    files = [path for root in roots() for path in sorted(root.rglob("*.py"))][:2000]
-    cases = sample_cases(files, n_prompts, seed=1)
+    cases = sample_cases(code_files(roots()), n_prompts, seed=1)
     results: dict[str, list[GenerateResult]] = {name: [] for name in ("off", *names)}
     for i, case in enumerate(cases):
         for name in results:

@@ -28,14 +28,13 @@ class Matrix:
 
 
 class DeviceWeights:
-    """Uploads on first use; `n_bytes` counts what it took. Freed with the object."""
+    """Uploads on first use. Freed with the object."""
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
         self._found: dict[object, Any] = {}
         self._sources: list[Bytes] = []  # kept, for the cache knows them by their addresses
         self._addresses: list[Address] = []
-        self.n_bytes = 0
 
     def matrix(self, weight: Weight, data: Bytes) -> Matrix:
         key = (data.ctypes.data, weight.n_out, weight.n_cols, weight.type_id)
@@ -74,7 +73,6 @@ class DeviceWeights:
         self._driver.upload(address, content)
         self._driver.synchronize()
         self._addresses.append(address)
-        self.n_bytes += content.nbytes
         return address
 
     def __del__(self) -> None:

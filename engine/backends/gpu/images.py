@@ -1,7 +1,7 @@
 """Compiled kernels: those that came with the package, those of an earlier start, or new ones."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
@@ -39,20 +39,20 @@ def load_kernels(
     A kept image that the driver refuses is as good as none: the source decides.
     """
     source = kernel_source() if source is None else source
-    for image in _kept_images(driver, source, objects):
-        try:
-            return driver.load(image)
-        except DeviceLostError:
-            raise
-        except NativeError as error:
-            _log.warning("compiled kernels were refused: %s", error)
-    return _load_cached(driver, source, cache_folder() if folder is None else folder)
+    shipped = objects / object_name(driver.arch, source)
+    functions = _accepted(driver, shipped.read_bytes()) if shipped.exists() else None
+    return functions or _load_cached(driver, source, folder or cache_folder())
 
 
-def _kept_images(driver: Driver, source: str, objects: Path) -> Iterator[bytes]:
-    path = objects / object_name(driver.arch, source)
-    if path.exists():
-        yield path.read_bytes()
+def _accepted(driver: Driver, image: bytes) -> Callable[[str], Function] | None:
+    """None for an image that the driver refuses."""
+    try:
+        return driver.load(image)
+    except DeviceLostError:
+        raise
+    except NativeError as error:
+        _log.warning("compiled kernels were refused: %s", error)
+        return None
 
 
 def _load_cached(driver: Driver, source: str, folder: Path) -> Callable[[str], Function]:
@@ -61,13 +61,9 @@ def _load_cached(driver: Driver, source: str, folder: Path) -> Callable[[str], F
     cache = DiskCache(folder, ".image", _MOST_BYTES)
     image = cache.read(name, _checked)
     if image is not None:
-        try:
-            return driver.load(image)
-        except DeviceLostError:
-            raise
-        except NativeError as error:
-            _log.warning("compiled kernels were refused: %s", error)
-            cache.forget(name)
+        if (functions := _accepted(driver, image)) is not None:
+            return functions
+        cache.forget(name)
     compiled = driver.compile(source)
     cache.write(name, lambda file: file.write(sha256(compiled).digest() + compiled))
     return driver.load(compiled)
