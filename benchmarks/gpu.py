@@ -1,13 +1,18 @@
 """A model on a GPU: speed beside llama.cpp's, agreement with the processor, losslessness.
 
-    python -m benchmarks.gpu --model qwen2.5-coder-0.5b --backend cuda --llama-bench PATH --json
+    python -m benchmarks.gpu --model qwen2.5-coder-0.5b --backend cuda --llama-bench PATH
+
+Prints the README's tables; `--json` everything that was found, which benchmarks.gpu_tables turns
+into the same tables and benchmarks.strix_halo takes the kernels' efficiencies from.
 
 llama.cpp's own `llama-bench` runs twice on the same file and machine, its flash attention on, so
 that its spread is seen. Decoding is 128 tokens from an empty context on both sides, and
-prefill whole prompts. `modes` are greedy texts after function stems of real files, as
-benchmarks.lossless cuts them, in every speculation mode: the tokens must be those of plain
-decoding. `agreement` compares the likeliest token with the processor's engine. `kernels` times
-each launch of a decode step alone, 20 in a row.
+prefill whole prompts; llama.cpp's steps of several rows are prompts of so many tokens after 1,024
+others. `modes` are greedy texts after function stems of real files, as benchmarks.lossless cuts
+them, in every speculation mode: the tokens must be those of plain decoding. `agreement` compares
+the likeliest token with the processor's engine. `launches` are the kinds of launches of steps of
+one, of many and of a prompt's rows, each kind's one after another; `copy_gb_per_s` is what the
+device's own copies of 1 GiB move.
 """
 
 import argparse
@@ -15,6 +20,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -23,12 +29,12 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from benchmarks.fim_probe import code_files
+from benchmarks.gpu_tables import markdown
 from benchmarks.lossless import prompt_of, roots, sample_cases
 from engine import catalogue
+from engine.backends.gpu.driver import Driver
 from engine.backends.gpu.model import GpuModel
 from engine.cancel import CancelToken
 from engine.engine import Engine
@@ -38,6 +44,10 @@ from lsp_server.cli_options import add_model_options, engine_config, positive
 
 N_DECODE, PREFILLS, WIDTHS = 128, (2048, 8100, 16384), (1, 2, 4, 8, 16, 24, 32)
 VERIFY_PAST, N_RUNS, N_REPEATED = 1024, 5, 20
+# Steps whose launches are timed: rows, tokens before them, rows whose logits are wanted.
+LAUNCH_STEPS = ((1, 1024, 1), (8, 1024, 8), (16, 1024, 16), (32, 1024, 32), (512, 1024, 1))
+LONG_STEP = (512, 15360, 1)
+COPIED_BYTES = 2**30
 
 
 def text_tokens(engine: Engine, n: int) -> list[int]:
@@ -90,19 +100,19 @@ def _decode_speed(engine: Engine) -> float:
     return found
 
 
-def step_costs(engine: Engine) -> dict[int, float]:
+def step_costs(engine: Engine) -> dict[str, float]:
     """Milliseconds of a step by its rows, after VERIFY_PAST tokens."""
     ids = text_tokens(engine, VERIFY_PAST + max(WIDTHS))
     session = engine.session()
     session.append(ids[:VERIFY_PAST])
-    found: dict[int, float] = {}
+    found: dict[str, float] = {}
     for n in WIDTHS:
 
         def step(n: int = n) -> None:
             for _ in range(N_REPEATED):
                 session.verify(ids[VERIFY_PAST : VERIFY_PAST + n], range(ROOT, n - 1))
 
-        found[n] = 1e3 * seconds(step) / N_REPEATED
+        found[str(n)] = 1e3 * seconds(step) / N_REPEATED
     session.release()
     return found
 
@@ -115,7 +125,11 @@ def agreement(engine: Engine, cpu: Engine, n: int) -> dict[str, float]:
     is_same = ours.argmax(1) == theirs.argmax(1)
     top = np.sort(np.partition(theirs, -2, axis=1)[:, -2:], axis=1)
     is_clear = top[:, 1] - top[:, 0] >= 0.3
-    return {"same": float(is_same.mean()), "same_where_clear": float(is_same[is_clear].mean())}
+    return {
+        "n": len(ids),
+        "same": float(is_same.mean()),
+        "same_where_clear": float(is_same[is_clear].mean()),
+    }
 
 
 def modes(engine: Engine, n_prompts: int, names: Sequence[str]) -> dict[str, Any]:
@@ -146,65 +160,72 @@ def modes(engine: Engine, n_prompts: int, names: Sequence[str]) -> dict[str, Any
     return found
 
 
-def llama_bench(program: str, model: Path, names: Sequence[str]) -> dict[str, float]:
+def llama_bench(program: str, model: Path, *options: str) -> list[dict[str, Any]]:
+    """The rows that llama-bench reports, all layers on the GPU."""
+    command = [program, "-m", str(model), "-ngl", "99", "-fa", "1", *options, "-o", "json"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise SystemExit(f"{' '.join(command)} failed: {done.stderr[-2000:]}")
+    return json.loads(done.stdout[done.stdout.index("[") :])
+
+
+def peer_speeds(program: str, model: Path, names: Sequence[str]) -> dict[str, float]:
     """Tokens per second by llama-bench's names."""
     prompts = ",".join(name[2:] for name in names if name.startswith("pp"))
-    command = [program, "-m", str(model), "-ngl", "99", "-fa", "1", "-p", prompts]
-    command += ["-n", str(N_DECODE), "-r", "3", "-o", "json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    found: dict[str, float] = {}
-    for row in json.loads(done.stdout[done.stdout.index("[") :]):
-        name = f"pp{row['n_prompt']}" if row["n_prompt"] else f"tg{row['n_gen']}"
-        found[name] = row["avg_ts"]
+    rows = llama_bench(program, model, "-p", prompts, "-n", str(N_DECODE), "-r", "3")
+    return {
+        f"pp{row['n_prompt']}" if row["n_prompt"] else f"tg{row['n_gen']}": row["avg_ts"]
+        for row in rows
+    }
+
+
+def peer_step_costs(program: str, model: Path) -> dict[str, float]:
+    """Milliseconds of llama.cpp's steps by their rows, the last row's logits computed."""
+    widths, past = ",".join(map(str, WIDTHS)), str(VERIFY_PAST)
+    rows = llama_bench(program, model, "-p", widths, "-n", "0", "-d", past, "-r", "5")
+    return {str(row["n_prompt"]): 1e3 * row["n_prompt"] / row["avg_ts"] for row in rows}
+
+
+def copy_bandwidth(driver: Driver, n_bytes: int) -> float:
+    """GB/s, read and written, of copies from memory to memory of the device."""
+    addresses = [driver.allocate(n_bytes) for _ in range(2)]
+
+    def copy() -> None:
+        driver.copy(*addresses, n_bytes)
+
+    def copies() -> None:
+        driver.run(graph)
+        driver.synchronize()
+
+    graph = driver.record(lambda: [copy() for _ in range(N_REPEATED)])
+    found = 2 * n_bytes * N_REPEATED / seconds(copies) / 1e9
+    for address in addresses:
+        driver.free(address)
     return found
 
 
-def kernels(engine: Engine) -> list[dict[str, Any]]:
-    """Launches of a step of one row after VERIFY_PAST tokens: how many of each kind, the
-    microseconds of one among N_REPEATED alike."""
-    session = engine.session()
-    session.append(text_tokens(engine, VERIFY_PAST))
-    session.append([1])
+def launches(
+    engine: Engine, n_rows: int, n_past: int, n_out: int, n_repeated: int
+) -> list[dict[str, Any]]:
+    """Kinds of launches of a step, those that take the most time of it first."""
     model = engine._model
     assert isinstance(model, GpuModel)
-    rows = model.launch_times(engine._kv, 1, VERIFY_PAST, N_REPEATED)
+    ids = text_tokens(engine, n_past + n_rows)
+    session = engine.session()
+    session.append(ids[:n_past])
+    session.append(ids[n_past:], n_logits=n_out)
+    found = model.launch_times(engine._kv, n_rows, n_out, n_past, n_repeated)
     session.release()
-    kinds: dict[tuple[str, tuple[int, int, int]], list[float]] = {}
-    for name, grid, microseconds in rows:
-        kinds.setdefault((name, grid), []).append(microseconds)
-    found = [
-        {"kernel": name, "grid": grid, "n": len(times), "us": median(times)}
-        for (name, grid), times in kinds.items()
-    ]
-    return sorted(found, key=lambda row: -row["n"] * row["us"])
+    return [asdict(row) for row in sorted(found, key=lambda row: -row.n * row.us)]
 
 
-def show(report: dict[str, Any]) -> None:
-    table = Table(title=f"{report['model']} on {report['backend']}")
-    for name in ("", "ours", "llama.cpp", "ratio"):
-        table.add_column(name)
-    peer = report["llama_cpp"]
-    for name, value in report["speeds"].items():
-        other = max((run[name] for run in peer), default=None)
-        ratio = "" if other is None else f"{value / other:.2f}"
-        table.add_row(name, f"{value:.0f}", "" if other is None else f"{other:.0f}", ratio)
-    plain = max((run[f"tg{N_DECODE}"] for run in peer), default=None)
-    for name, entry in report["modes"].items():
-        speed = entry["tokens_per_s"]
-        table.add_row(
-            f"{name}: {entry['tokens_per_step']:.2f} a step, {entry['different']} of "
-            f"{entry['prompts']} differ",
-            f"{speed:.0f}",
-            "" if plain is None else f"{plain:.0f}",
-            "" if plain is None else f"{speed / plain:.2f}",
-        )
-    console = Console(width=110)
-    console.print(table)
-    one = report["step_ms"][1]
-    console.print("  ".join(f"{n} rows {ms / one:.2f}" for n, ms in report["step_ms"].items()))
-    for row in report["kernels"][:12]:
-        console.print(f"{row['n']:4} x {row['us']:7.2f} us  {row['kernel']} {row['grid']}")
-    console.print(report["agreement"])
+def all_launches(engine: Engine) -> dict[str, list[dict[str, Any]]]:
+    """By the step's rows, and for the long one "rows after tokens"."""
+    found = {str(step[0]): launches(engine, *step, n_repeated=N_REPEATED) for step in LAUNCH_STEPS}
+    n_rows, n_past, _ = LONG_STEP
+    if n_past + n_rows <= engine.info.n_ctx:
+        found[f"{n_rows} after {n_past}"] = launches(engine, *LONG_STEP, n_repeated=4)
+    return found
 
 
 def main() -> int:
@@ -222,25 +243,29 @@ def main() -> int:
     args = parser.parse_args()
     config = msgspec.structs.replace(engine_config(args), n_ctx=args.context_tokens)
     engine = Engine.load(config)
+    model = engine._model
+    if not isinstance(model, GpuModel):
+        raise SystemExit(f"the model runs on {engine.info.backend}, expected a GPU: --backend")
     report: dict[str, Any] = {
         "model": args.model,
         "backend": engine.info.backend,
-        "llama_cpp": [],
+        "device": model._driver.device,
         "speeds": speeds(engine),
+        "verify_past": VERIFY_PAST,
         "step_ms": step_costs(engine),
-        "kernels": kernels(engine),
+        "copy_gb_per_s": copy_bandwidth(model._driver, COPIED_BYTES),
+        "launches": all_launches(engine),
         "modes": modes(engine, args.prompts, args.modes),
+        "llama_cpp": [],
+        "llama_cpp_step_ms": {},
     }
     if args.llama_bench:
-        path = catalogue.find(args.model, None)
-        names = list(report["speeds"])
-        report["llama_cpp"] = [llama_bench(args.llama_bench, path, names) for _ in range(2)]
+        path, names = catalogue.find(args.model, None), list(report["speeds"])
+        report["llama_cpp"] = [peer_speeds(args.llama_bench, path, names) for _ in range(2)]
+        report["llama_cpp_step_ms"] = peer_step_costs(args.llama_bench, path)
     cpu = Engine.load(msgspec.structs.replace(config, backend="cpu", speculation="off"))
     report["agreement"] = agreement(engine, cpu, args.agreement_tokens)
-    if args.json:
-        print(json.dumps(report))
-    else:
-        show(report)
+    print(json.dumps(report) if args.json else markdown(report))
     return 0
 
 

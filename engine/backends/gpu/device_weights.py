@@ -25,6 +25,7 @@ class Matrix:
     format: Format
     quants: Address
     scales: Address
+    n_bytes: int
 
 
 class DeviceWeights:
@@ -45,9 +46,10 @@ class DeviceWeights:
 
     def _upload(self, weight: Weight, data: Bytes) -> Matrix:
         if weight.type_id == GGMLQuantizationType.F32:
-            return Matrix(Format.FLOAT, self.keep(data), 0)
+            return Matrix(Format.FLOAT, self.keep(data), 0, data.nbytes)
         packed = pack(weight.type_id, data, weight.n_out, weight.n_cols)
-        return Matrix(packed.format, self.keep(packed.quants), self.keep(packed.scales))
+        places = (self.keep(packed.quants), self.keep(packed.scales))
+        return Matrix(packed.format, *places, packed.n_bytes)
 
     def vector(self, weight: Weight, data: Bytes) -> Address:
         """As floats, whatever it is in the file."""

@@ -56,12 +56,14 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Launch:
-    """One kernel. What depends on the step's size or its KV cache is made when it is recorded."""
+    """One kernel. What depends on the step's size or its KV cache is made when it is recorded.
+    `weight_bytes` are those of the matrices it multiplies by."""
 
     kernel: Callable[[Bucket], str]
     grid: Callable[[Bucket], Grid]
     make: Callable[[Bucket, GpuKvCache], ctypes.Structure]
     n_threads: int = THREADS
+    weight_bytes: int = 0
 
 
 def _ceil(n: int, d: int) -> int:
@@ -174,7 +176,7 @@ class Lowering:
 
     def _linears(self, op: Linears) -> Launch:
         parts = (A.LinearPart * len(op.parts))()
-        n_tiles = 0
+        n_tiles = weight_bytes = 0
         for part, linear in zip(parts, op.parts, strict=True):
             matrix = self._device.matrix(linear.weight, self._weights[linear.weight.name])
             if matrix.format is Format.FLOAT:
@@ -185,6 +187,7 @@ class Lowering:
             part.out, part.n_out = self._place(linear.out), linear.weight.n_out
             part.first_tile = n_tiles
             n_tiles += _ceil(linear.weight.n_out, _TILE)
+            weight_bytes += matrix.n_bytes
         table = self._device.keep(np.frombuffer(bytes(parts), np.uint8))
         x = op.x
         args = A.LinearArgs(
@@ -206,6 +209,7 @@ class Lowering:
             lambda b: (n_tiles, _ceil(b.rows(x.rows), _TILE * n_cols(b)), 1),
             lambda _, __: args,
             512 if is_tall else THREADS,
+            weight_bytes,
         )
 
     def _scales(self, x: Rounded) -> Address:

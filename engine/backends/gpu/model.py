@@ -1,7 +1,7 @@
 """A Program on a GPU: its launches, recorded as one graph for each size of step."""
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from time import perf_counter
 from weakref import WeakKeyDictionary
 
@@ -29,6 +29,17 @@ from engine.program import Program
 
 _ROW_BUCKETS = (1, 4, 8, 16, 24, 32, 48, 64, 128, 256, 512)
 _MOST_BLOCKS = 65536 // 32
+
+
+@dataclass(frozen=True)
+class LaunchTime:
+    """`n` launches of a step that are alike, and the microseconds of one."""
+
+    kernel: str
+    grid: Grid
+    weight_bytes: int
+    n: int
+    us: float
 
 
 class GpuModel:
@@ -109,29 +120,42 @@ class GpuModel:
             self._driver.download(self._log_probs, self._scratch["log_probs"])
 
     def launch_times(
-        self, kv: GpuKvCache, n_rows: int, n_past: int, n_repeated: int
-    ) -> list[tuple[str, Grid, float]]:
-        """Kernel, grid and microseconds of every launch of a step like the last one, each repeated
-        on its own; for benchmarks."""
-        bucket = self._bucket(n_rows, n_rows, n_past)
-        found: list[tuple[str, Grid, float]] = []
-        for launch in self._launches:
-            if not (name := launch.kernel(bucket)):
-                continue
-            graph = self._driver.record(partial(self._repeat, launch, bucket, kv, n_repeated))
-            times: list[float] = []
-            for _ in range(4):
-                self._driver.synchronize()
-                began = perf_counter()
-                self._driver.run(graph)
-                self._driver.synchronize()
-                times.append(1e6 * (perf_counter() - began) / n_repeated)
-            found.append((name, launch.grid(bucket), min(times)))
-        return found
+        self, kv: GpuKvCache, n_rows: int, n_out_rows: int, n_past: int, n_repeated: int
+    ) -> list[LaunchTime]:
+        """Every kind of launch of a step like the last one; for benchmarks.
 
-    def _repeat(self, launch: Launch, bucket: Bucket, kv: GpuKvCache, n: int) -> None:
-        for _ in range(n):
-            self._launch_one(launch, bucket, kv)
+        Launches of a kind run one after another and all again, so that weights come from memory
+        where those of a kind are more than the caches hold."""
+        bucket = self._bucket(n_rows, n_out_rows, n_past)
+        kinds: dict[tuple[str, Grid, int], list[Launch]] = {}
+        for launch in self._launches:
+            if name := launch.kernel(bucket):
+                kind = (name, launch.grid(bucket), launch.weight_bytes)
+                kinds.setdefault(kind, []).append(launch)
+        return [
+            LaunchTime(*kind, len(alike), self._time(alike, bucket, kv, n_repeated))
+            for kind, alike in kinds.items()
+        ]
+
+    def _time(
+        self, launches: Sequence[Launch], bucket: Bucket, kv: GpuKvCache, n_repeated: int
+    ) -> float:
+        """Microseconds of one of `launches`: the least of a few tries."""
+        in_turn = [*launches] * n_repeated
+
+        def launch_all() -> None:
+            for launch in in_turn:
+                self._launch_one(launch, bucket, kv)
+
+        graph = self._driver.record(launch_all)
+        times: list[float] = []
+        for _ in range(4):
+            self._driver.synchronize()
+            began = perf_counter()
+            self._driver.run(graph)
+            self._driver.synchronize()
+            times.append(1e6 * (perf_counter() - began) / len(in_turn))
+        return min(times)
 
     def _launch_one(self, launch: Launch, bucket: Bucket, kv: GpuKvCache) -> None:
         if name := launch.kernel(bucket):
