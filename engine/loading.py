@@ -63,8 +63,11 @@ def load_model(file: GgufFile, config: EngineConfig) -> LoadedModel:
     # One full context for the running sequence, and what the cache may hold beside it.
     n_blocks = -(-n_ctx // KV_BLOCK_TOKENS) + 2 + config.prefix_cache_bytes // block_bytes
     used_tensors = [tensors.tensors[weight.name] for weight in used]
-    planned_bytes = _plan_memory(used_tensors, n_blocks * block_bytes, backend.free_bytes())
-    backend.prepare(planned_bytes)
+    programs = [program] if block_program is None else [program, block_program]
+    scratch_bytes = backend.scratch_bytes(programs, n_ctx)
+    plan = _plan_memory(used_tensors, n_blocks * block_bytes, scratch_bytes)
+    plan.check(backend.free_bytes())
+    backend.prepare(plan.total_bytes, n_ctx)
     loaded = {weight.name: tensors.tensors[weight.name].load() for weight in used}
     model = backend.model(
         program, loaded, max_rows=backend.prefill_rows, max_out_rows=MOST_OUT_ROWS
@@ -85,7 +88,7 @@ def load_model(file: GgufFile, config: EngineConfig) -> LoadedModel:
         n_ctx=n_ctx,
         n_parameters=n_parameters,
         weight_bytes=sum(tensor.n_bytes for tensor in used_tensors),
-        memory_bytes=planned_bytes + sum(m.arena_bytes for m in models),
+        memory_bytes=plan.total_bytes + sum(m.arena_bytes for m in models),
         notices=tensors.notices,
     )
 
@@ -100,15 +103,13 @@ def build_program(file: GgufFile, tensors: Weights, probe: Probe | None = None) 
     return program
 
 
-def _plan_memory(tensors: Sequence[Tensor], kv_bytes: int, free_bytes: int | None) -> int:
-    """The bytes it takes. Raises DeviceMemoryError when they are not there."""
-    plan = memory.MemoryPlan(
+def _plan_memory(tensors: Sequence[Tensor], kv_bytes: int, scratch_bytes: int) -> memory.MemoryPlan:
+    return memory.MemoryPlan(
         weights_bytes=sum(t.n_bytes for t in tensors if t.is_mapped),
         converted_bytes=sum(t.n_bytes for t in tensors if not t.is_mapped),
         kv_bytes=kv_bytes,
+        scratch_bytes=scratch_bytes,
     )
-    plan.check(free_bytes)
-    return plan.total_bytes
 
 
 # ---- the drafter ----

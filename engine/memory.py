@@ -16,16 +16,18 @@ class MemoryPlan:
     weights_bytes: int
     converted_bytes: int
     kv_bytes: int
+    scratch_bytes: int = 0
 
     @property
     def total_bytes(self) -> int:
-        return self.weights_bytes + self.converted_bytes + self.kv_bytes
+        return self.weights_bytes + self.converted_bytes + self.kv_bytes + self.scratch_bytes
 
     def __str__(self) -> str:
         parts = {
             "weights": self.weights_bytes,
             "converted weights": self.converted_bytes,
             "KV cache": self.kv_bytes,
+            "scratch": self.scratch_bytes,
         }
         return " + ".join(f"{n / _MIB:.0f} MiB {name}" for name, n in parts.items() if n)
 

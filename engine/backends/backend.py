@@ -94,8 +94,13 @@ class Backend(Protocol):
     n_threads: int  # of the host, where it is the host that computes
     prefill_rows: int  # of a step that reads a prompt
 
-    def prepare(self, model_bytes: int) -> None:
-        """Hears how much the models take together, before the first is made."""
+    def prepare(self, model_bytes: int, n_ctx: int) -> None:
+        """Hears how much the models take together and how far texts reach, before the first is
+        made. Longer texts work, slower. Raises RequestError for more than can be."""
+        ...
+
+    def scratch_bytes(self, programs: Sequence[Program], n_ctx: int) -> int:
+        """What steps of these Programs work in, beside their activations."""
         ...
 
     def is_native(self, type_id: int) -> bool:

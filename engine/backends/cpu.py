@@ -220,9 +220,12 @@ class CpuBackend:
         self._is_chosen = n_threads is not None
         self._first: CpuModel | None = None  # the others step on its threads
 
-    def prepare(self, model_bytes: int) -> None:
+    def prepare(self, model_bytes: int, n_ctx: int) -> None:
         if not self._is_chosen:
             self.n_threads = self._topology.default_threads(model_bytes)
+
+    def scratch_bytes(self, programs: Sequence[Program], n_ctx: int) -> int:
+        return 0
 
     def is_native(self, type_id: int) -> bool:
         return native_type(type_id)

@@ -12,12 +12,14 @@ MIB = 2**20
 
 
 def test_a_plan_that_does_not_fit_says_what_needs_how_much() -> None:
-    plan = MemoryPlan(weights_bytes=470 * MIB, converted_bytes=0, kv_bytes=600 * MIB)
+    plan = MemoryPlan(
+        weights_bytes=470 * MIB, converted_bytes=0, kv_bytes=590 * MIB, scratch_bytes=10 * MIB
+    )
     with pytest.raises(DeviceMemoryError) as caught:
         plan.check(1000 * MIB)
     message = str(caught.value)
     assert "needs 1070 MiB but 1000 MiB are free" in message
-    assert "470 MiB weights + 600 MiB KV cache" in message
+    assert "470 MiB weights + 590 MiB KV cache + 10 MiB scratch" in message
     assert "choose a smaller model or context" in message
 
 

@@ -6,12 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine import weights
+from engine.backends.gpu.backend import GpuBackend
 from engine.backends.gpu.emulated import EmulatedDriver
+from engine.backends.gpu.model import GpuModel
 from engine.backends.gpu.source import kernel_source
 from engine.cancel import CancelToken
 from engine.config import EngineConfig
 from engine.engine import Engine
 from engine.errors import CompileError, NativeError, RequestError
+from engine.gguf.reader import GgufFile
+from engine.loading import build_program
+from engine.ops import Attention
 from engine.request import GenerateRequest, GenerateResult, PromptPart
 from engine.session import ROOT, Session
 from tests.reference_model import ReferenceModel
@@ -73,6 +79,30 @@ def test_the_processor_agrees(model: Path, engine: Engine) -> None:
     gpu = engine.logits(tokens)
     assert np.abs(gpu - cpu).mean() < 0.04 * cpu.std()
     assert (gpu.argmax(1) == cpu.argmax(1)).mean() >= 0.9
+
+
+def test_texts_longer_than_planned_give_the_same_bits(model: Path, engine: Engine) -> None:
+    tokens = tokens_of(200, seed=5)
+    short = load(model, "emulated", speculation="off")
+    assert isinstance(short._model, GpuModel)
+    assert isinstance(engine._model, GpuModel)
+    assert engine._model._most_splits > 3
+    short._model._most_splits = 1
+    found = [chain(e.session(), tokens, 50)[150:] for e in (engine, short)]
+    np.testing.assert_array_equal(*found)
+
+
+def test_what_steps_work_in_is_planned_by_the_context(model: Path) -> None:
+    with GgufFile(model) as file:
+        tensors = weights.of_gguf(file, lambda _: True)
+        program = build_program(file, tensors)
+    heads = [op for op in program.ops if isinstance(op, Attention)]
+    per_split = 4 * 64 * heads[0].n_head * (2 + heads[0].kv.head_dim)
+    backend = GpuBackend(EmulatedDriver())
+    assert backend.scratch_bytes([program], 64) == per_split
+    assert backend.scratch_bytes([program, program], 8192) == 128 * per_split
+    with pytest.raises(RequestError, match="a context of 65537 tokens on a GPU"):
+        backend.prepare(0, 65537)
 
 
 def test_every_split_and_every_tree_gives_the_same_bits(engine: Engine) -> None:

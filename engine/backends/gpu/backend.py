@@ -3,16 +3,19 @@
 from collections.abc import Mapping, Sequence
 
 from engine.backends.backend import Bytes
-from engine.backends.gpu.device_weights import DeviceWeights
+from engine.backends.gpu.device_weights import MOST_POSITIONS, DeviceWeights
 from engine.backends.gpu.driver import Driver
 from engine.backends.gpu.images import load_kernels
 from engine.backends.gpu.kv import GpuKvCache, block_bytes
 from engine.backends.gpu.model import GpuModel
 from engine.backends.gpu.packing import is_packable
+from engine.backends.gpu.splits import n_splits_of, partial_bytes
 from engine.config import KvCacheType
 from engine.errors import RequestError
 from engine.ops import KvLayer
 from engine.program import Program
+
+DEFAULT_POSITIONS = 2048  # of a model that is made without a plan
 
 
 class GpuBackend:
@@ -26,9 +29,19 @@ class GpuBackend:
         self._weights = DeviceWeights(driver)
         self.name = f"{driver.name} ({driver.device}, {driver.arch})"
         self.n_threads = 1
+        self._n_ctx = DEFAULT_POSITIONS
 
-    def prepare(self, model_bytes: int) -> None:
-        pass
+    def prepare(self, model_bytes: int, n_ctx: int) -> None:
+        if n_ctx > MOST_POSITIONS:
+            raise RequestError(
+                f"a context of {n_ctx} tokens on a GPU, expected <= {MOST_POSITIONS}"
+            )
+        self._n_ctx = n_ctx
+
+    def scratch_bytes(self, programs: Sequence[Program], n_ctx: int) -> int:
+        # What a drafter's or scorer's steps work in lies in the same place.
+        n_splits = n_splits_of(n_ctx)
+        return max(partial_bytes(program, self.prefill_rows, n_splits) for program in programs)
 
     def is_native(self, type_id: int) -> bool:
         return is_packable(type_id)
@@ -57,4 +70,5 @@ class GpuBackend:
             self._weights,
             max_rows=max_rows,
             max_out_rows=max_out_rows,
+            usual_positions=self._n_ctx,
         )

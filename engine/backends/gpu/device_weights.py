@@ -1,5 +1,5 @@
-"""What models share on a device: weights, uploaded once however many Programs use them, and tables
-made of constants."""
+"""What models share on a device: weights, uploaded once however many Programs use them, tables
+made of constants, and room to work in."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +36,7 @@ class DeviceWeights:
         self._found: dict[object, Any] = {}
         self._sources: list[Bytes] = []  # kept, for the cache knows them by their addresses
         self._addresses: list[Address] = []
+        self._scratch, self._scratch_bytes = 0, 0
 
     def matrix(self, weight: Weight, data: Bytes) -> Matrix:
         key = (data.ctypes.data, weight.n_out, weight.n_cols, weight.type_id)
@@ -67,6 +68,13 @@ class DeviceWeights:
             table = np.stack([np.cos(angles), np.sin(angles)], axis=-1).astype(np.float32)
             self._found[inverse_frequencies] = self.keep(table)
         return self._found[inverse_frequencies]
+
+    def scratch(self, n_bytes: int) -> Address:
+        """Room for what lasts no longer than a step: models of one device take turns."""
+        if n_bytes > self._scratch_bytes:  # those who had less keep that
+            self._scratch, self._scratch_bytes = self._driver.allocate(n_bytes), n_bytes
+            self._addresses.append(self._scratch)
+        return self._scratch
 
     def keep(self, array: NDArray[Any]) -> Address:
         """A constant's place on the device."""

@@ -8,27 +8,26 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from engine.backends.arena import plan_arena
-from engine.backends.backend import Bytes, Floats, Int32s, KvCache
-from engine.backends.gpu.device_weights import DeviceWeights
+from engine.backends.backend import KV_BLOCK_TOKENS, Bytes, Floats, Int32s, KvCache
+from engine.backends.gpu.device_weights import MOST_POSITIONS, DeviceWeights
 from engine.backends.gpu.driver import Address, Driver, Function, Graph, Grid
 from engine.backends.gpu.fusing import Rounded, fuse
 from engine.backends.gpu.kv import GpuKvCache
 from engine.backends.gpu.lowering import (
     CHUNK,
-    SPLIT_KEYS,
     SPLIT_ROWS,
     Bucket,
     Launch,
     Lowering,
     rounded_bytes,
 )
+from engine.backends.gpu.splits import n_splits_of, partial_bytes
 from engine.backends.gpu.step import StepInputs
 from engine.errors import NativeError
-from engine.ops import Activation, Argmax, Attention, Rows, TopK
+from engine.ops import Activation, Argmax, Rows, TopK
 from engine.program import Program
 
 _ROW_BUCKETS = (1, 4, 8, 16, 24, 32, 48, 64, 128, 256, 512)
-_MOST_BLOCKS = 65536 // 32
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,7 @@ class GpuModel:
         *,
         max_rows: int,
         max_out_rows: int,
+        usual_positions: int,
     ) -> None:
         self.program, self.max_rows, self.max_out_rows = program, max_rows, max_out_rows
         self._driver, self._functions, self._device = driver, functions, device
@@ -65,7 +65,9 @@ class GpuModel:
         self._addresses: list[Address] = []
         arena = self._allocate(self.arena_bytes)
         self._result = arena + offsets[program.result]
-        self._inputs = StepInputs(driver, max_rows, max_out_rows, _MOST_BLOCKS)
+        most_blocks = MOST_POSITIONS // KV_BLOCK_TOKENS
+        self._inputs = StepInputs(driver, max_rows, max_out_rows, most_blocks)
+        self._most_splits = n_splits_of(usual_positions)
         self._scratch = self._make_scratch()
         lowering = Lowering(
             self._inputs.address,
@@ -107,9 +109,11 @@ class GpuModel:
     def _bucket(self, n_rows: int, n_out_rows: int, n_past: int) -> Bucket:
         n = _at_least(n_rows, self.max_rows)
         n_out = _at_least(max(n_out_rows, 1), self.max_out_rows)
-        n_splits = -(-(n_past + n_rows) // SPLIT_KEYS)
+        n_splits = n_splits_of(n_past + n_rows)
+        if n > SPLIT_ROWS or n_splits > self._most_splits:
+            return Bucket(n, n_out, 0)
         # A power of two, so that few graphs serve a growing text.
-        return Bucket(n, n_out, 0 if n > SPLIT_ROWS else 1 << (n_splits - 1).bit_length())
+        return Bucket(n, n_out, min(1 << (n_splits - 1).bit_length(), self._most_splits))
 
     def _launch(self, bucket: Bucket, kv: GpuKvCache) -> None:
         self._inputs.upload()
@@ -204,9 +208,7 @@ class GpuModel:
     def _make_scratch(self) -> dict[str, Address]:
         """Where the parts of attention and the choices go."""
         ops, n_out = self.program.ops, self.max_out_rows
-        n_rows = min(self.max_rows, SPLIT_ROWS)
-        sizes = [op.n_head * (2 + op.kv.head_dim) for op in ops if isinstance(op, Attention)]
-        most_splits = _MOST_BLOCKS * 32 // SPLIT_KEYS
+        n_partial = partial_bytes(self.program, self.max_rows, self._most_splits)
         chosen = [op for op in ops if isinstance(op, TopK)]
         self._k = chosen[0].k if chosen else 1
         host = self._driver.allocate_host(4 * n_out * self._k)
@@ -216,7 +218,7 @@ class GpuModel:
         widths = [op.x.width for op in ops if isinstance(op, Argmax)]
         n_chunks = max((-(-width // CHUNK) for width in widths), default=1)
         return {
-            "partial": self._allocate(4 * max(sizes, default=0) * n_rows * most_splits),
+            "partial": self._device.scratch(n_partial),
             "ids": self._allocate(4 * n_out * self._k),
             "log_probs": self._allocate(4 * n_out * self._k),
             "values": self._allocate(4 * n_out * n_chunks),
