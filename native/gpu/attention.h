@@ -13,9 +13,9 @@ constexpr int kSplitKeys = 64, kTileKeys = 32, kQueries = 16;
 constexpr int kAttentionThreads = 128, kAttentionWarps = kAttentionThreads / kWarp;
 constexpr float kNone = -3.0e38f;
 // Whether there are registers for a tile's keys and values at once: lanes that hold two words a row
-// have them for the commonest heads.
-template <int kDims>
-constexpr bool kIsEarly = kHalfWords == 2 && kDims == 64;
+// have them for the commonest heads, where few warps share a block.
+template <int kDims, int kWarps>
+constexpr bool kIsEarly = kHalfWords == 2 && kDims == 64 && kWarps == kAttentionWarps;
 
 struct AttentionArgs {
     const Step* step;
@@ -32,8 +32,7 @@ struct Keys {
     int row, first, end;
 };
 
-DEV Keys keys_of(const AttentionArgs& a, int row) {
-    const Step& s = *a.step;
+DEV Keys keys_of(const AttentionArgs& a, const Step& s, int row) {
     const int step_row = a.is_selected ? s.out_rows[row] : row;
     const int end = a.is_block ? s.n_past + s.n_rows : s.n_past + s.depth[step_row] + 1;
     const int first = a.window > 0 && end > a.window ? end - a.window : 0;
@@ -58,12 +57,12 @@ struct Queries {
 };
 
 // What the warps of a block share. Rows of words are padded against conflicts of banks.
-template <int kDims>
+template <int kDims, int kWarps>
 struct AttentionShared {
     uint32 q[kQueries][kDims / 2 + 4];
-    float scores[kAttentionWarps][kQueries][kTileKeys + 1];
-    uint32 weights[kAttentionWarps][kQueries][kTileKeys / 2 + 4];  // halves
-    float factor[kAttentionWarps][kQueries];
+    float scores[kWarps][kQueries][kTileKeys + 1];
+    uint32 weights[kWarps][kQueries][kTileKeys / 2 + 4];  // halves
+    float factor[kWarps][kQueries];
     float theirs[kQueries];
     float most[kQueries], sum[kQueries], out[kQueries][kDims + 1];  // of all splits so far
     int first[kQueries], end[kQueries];                             // the keys each query sees
@@ -106,8 +105,8 @@ DEV Slot slot_in(const AttentionArgs& a, const Tile& t, int i) {
     return {kv_head(a.kv, place / kKvBlock, t.kv_head), place % kKvBlock};
 }
 
-template <int kDims>
-DEV void score(const AttentionArgs& a, AttentionShared<kDims>& shared, const Tile& t) {
+template <int kDims, int kWarps>
+DEV void score(const AttentionArgs& a, AttentionShared<kDims, kWarps>& shared, const Tile& t) {
 #pragma unroll
     for (int c = 0; c < 2; ++c) {
         const uint32* rows[kLaneRows];
@@ -136,8 +135,8 @@ DEV void score(const AttentionArgs& a, AttentionShared<kDims>& shared, const Til
 }
 
 // From scores to weights; two lanes have a query. What it had before is to be scaled by `factor`.
-template <int kDims>
-DEV void weigh(AttentionShared<kDims>& shared, const Tile& t, Running<kDims>& r) {
+template <int kDims, int kWarps>
+DEV void weigh(AttentionShared<kDims, kWarps>& shared, const Tile& t, Running<kDims>& r) {
     const int query = lane_index() >> 1, from = 16 * (lane_index() & 1);
     const int low = shared.first[query], high = shared.end[query];
     float scores[16];
@@ -207,8 +206,8 @@ DEV void load_all_values(const AttentionArgs& a, const Tile& t, Values<kDims>& v
 }
 
 // `values` are there already, or are loaded as they are needed where the registers are few.
-template <int kDims, bool kGathered>
-DEV void add_values(const AttentionArgs& a, AttentionShared<kDims>& shared, const Tile& t,
+template <int kDims, bool kGathered, int kWarps>
+DEV void add_values(const AttentionArgs& a, AttentionShared<kDims, kWarps>& shared, const Tile& t,
                     Values<kDims>& values, Running<kDims>& r) {
     LaneHalves weights[2];
 #pragma unroll
@@ -220,7 +219,7 @@ DEV void add_values(const AttentionArgs& a, AttentionShared<kDims>& shared, cons
                 weights[c][i][j] = shared.weights[t.warp][lane_row(i)][8 * c + half_word(j)];
 #pragma unroll
     for (int d = 0; d < kDims / 16; ++d) {
-        if (!kIsEarly<kDims>) load_values<kGathered>(a, t, 16 * d, values[d]);
+        if (!kIsEarly<kDims, kWarps>) load_values<kGathered>(a, t, 16 * d, values[d]);
 #pragma unroll
         for (int i = 0; i < 8; ++i) r.out[d][i] *= shared.factor[t.warp][tile_row(i)];
 #pragma unroll
@@ -229,9 +228,9 @@ DEV void add_values(const AttentionArgs& a, AttentionShared<kDims>& shared, cons
 }
 
 // One split by one warp; `end` is where the last of the queries' keys end.
-template <int kDims>
-DEV void run_split(const AttentionArgs& a, AttentionShared<kDims>& shared, Tile t, int split,
-                   int begin, int end, Running<kDims>& r) {
+template <int kDims, int kWarps>
+DEV void run_split(const AttentionArgs& a, AttentionShared<kDims, kWarps>& shared, Tile t,
+                   int split, int begin, int end, Running<kDims>& r) {
     r.most = kNone;
     r.sum = 0;
 #pragma unroll
@@ -248,13 +247,13 @@ DEV void run_split(const AttentionArgs& a, AttentionShared<kDims>& shared, Tile 
         t.head = kv_head(a.kv, s.blocks[t.first / kKvBlock], t.kv_head);
         if (t.is_gathered) t.place = place_of_lane(t);
         Values<kDims> values;
-        if (kIsEarly<kDims> && t.is_gathered) load_all_values<kDims, true>(a, t, values);
-        if (kIsEarly<kDims> && !t.is_gathered) load_all_values<kDims, false>(a, t, values);
+        if (kIsEarly<kDims, kWarps> && t.is_gathered) load_all_values<kDims, true>(a, t, values);
+        if (kIsEarly<kDims, kWarps> && !t.is_gathered) load_all_values<kDims, false>(a, t, values);
         score(a, shared, t);
         warp_sync();
         weigh(shared, t, r);
         warp_sync();
-        if (!kIsEarly<kDims> && t.is_gathered)
+        if (!kIsEarly<kDims, kWarps> && t.is_gathered)
             add_values<kDims, true>(a, shared, t, values, r);
         else
             add_values<kDims, false>(a, shared, t, values, r);
@@ -263,8 +262,8 @@ DEV void run_split(const AttentionArgs& a, AttentionShared<kDims>& shared, Tile 
 }
 
 // Adds a warp's split to what the block has seen before it.
-template <int kDims>
-DEV void merge(AttentionShared<kDims>& shared, const Running<kDims>& r, int warp) {
+template <int kDims, int kWarps>
+DEV void merge(AttentionShared<kDims, kWarps>& shared, const Running<kDims>& r, int warp) {
     const int query = lane_index() >> 1;
     const float most = larger(shared.most[query], r.most);
     const float mine = exp_of(shared.most[query] - most), theirs = exp_of(r.most - most);
@@ -290,11 +289,11 @@ DEV void merge(AttentionShared<kDims>& shared, const Running<kDims>& r, int warp
 
 template <int kDims>
 DEV void write_partial(const AttentionArgs& a, const Queries& queries, const Running<kDims>& r,
-                       int tile, int split) {
+                       int kv_head, int tile, int split) {
     const int mine = lane_index() >> 1;
     const int64 stride = 2 + kDims;
     const auto place = [&](int i) {
-        const int head = block_y() * queries.group + queries.head(tile, i);
+        const int head = kv_head * queries.group + queries.head(tile, i);
         return a.partial +
                ((int64(queries.row(tile, i)) * a.n_head + head) * a.n_splits + split) * stride;
     };
@@ -312,30 +311,31 @@ DEV void write_partial(const AttentionArgs& a, const Queries& queries, const Run
     }
 }
 
-// A block for each KV head and tile of queries, and for every four splits or for all of them.
-template <int kDims>
-DEV void attention(const AttentionArgs& a) {
-    SHARED AttentionShared<kDims> shared;
-    const Step step = *a.step;
-    constexpr int dims = kDims;
-    const int tile = block_z(), warp = warp_index();
-    const Queries queries{a.n_head / a.kv.n_kv, rows_of(step, a.is_selected), !step.is_chain};
-    if (queries.row(tile, 0) >= queries.n_rows) return;
-    for (int i = thread_index(); i < kQueries; i += kAttentionThreads) {
+// The keys any query of a tile sees, [begin, end).
+struct Seen {
+    int begin, end;
+};
+
+// Has a tile's queries in shared memory.
+template <int kDims, int kWarps>
+DEV Seen load_queries(const AttentionArgs& a, const Step& step, Place at, const Queries& queries,
+                      AttentionShared<kDims, kWarps>& shared) {
+    constexpr int dims = kDims, n_threads = kWarps * kWarp;
+    const int tile = at.z;
+    for (int i = thread_index(); i < kQueries; i += n_threads) {
         const bool exists = queries.exists(tile, i);
-        const Keys keys = exists ? keys_of(a, queries.row(tile, i)) : Keys{0, 0, 0};
+        const Keys keys = exists ? keys_of(a, step, queries.row(tile, i)) : Keys{0, 0, 0};
         shared.first[i] = keys.first;
         shared.end[i] = keys.end;
         shared.most[i] = kNone;
         shared.sum[i] = 0;
     }
-    begin_after_others();
-    for (int i = thread_index(); i < kQueries * dims / 2; i += kAttentionThreads) {
+    for (int i = thread_index(); i < kQueries * dims / 2; i += n_threads) {
         const int query = i / (dims / 2), word = i % (dims / 2);
         shared.q[query][word] = 0;
         shared.out[query][2 * word] = shared.out[query][2 * word + 1] = 0;
         if (!queries.exists(tile, query)) continue;
-        const int head = block_y() * queries.group + queries.head(tile, query);
+        const int head = at.y * queries.group + queries.head(tile, query);
         const float* q = a.q + (int64(queries.row(tile, query)) * a.n_head + head) * dims;
         shared.q[query][word] =
             uint32(float_to_half(q[2 * word])) | uint32(float_to_half(q[2 * word + 1])) << 16;
@@ -346,29 +346,69 @@ DEV void attention(const AttentionArgs& a) {
         if (shared.end[i] > 0 && shared.first[i] < begin) begin = shared.first[i];
         end = shared.end[i] > end ? shared.end[i] : end;
     }
-    const Tile t{step, warp, block_y(), keys_of(a, queries.row(tile, 0)).row, 0, 0, 0, nullptr, 0};
+    return {begin, end};
+}
+
+DEV Queries queries_of(const AttentionArgs& a, const Step& step) {
+    return {a.n_head / a.kv.n_kv, rows_of(step, a.is_selected), !step.is_chain};
+}
+
+DEV Tile tile_of(const AttentionArgs& a, const Step& step, Place at, const Queries& queries) {
+    const int first_row = keys_of(a, step, queries.row(at.z, 0)).row;
+    return {step, warp_index(), at.y, first_row, 0, 0, 0, nullptr, 0};
+}
+
+// A block for each KV head and tile of queries, and for as many splits as it has warps; the parts
+// are merged by another kernel.
+template <int kDims, int kWarps>
+DEV void attention_parts_at(const AttentionArgs& a, const Step& step, Place at,
+                            AttentionShared<kDims, kWarps>& shared) {
+    const Queries queries = queries_of(a, step);
+    if (queries.row(at.z, 0) >= queries.n_rows) return;
+    const Seen seen = load_queries(a, step, at, queries, shared);
+    const int split = at.x * kWarps + warp_index();
+    if (split * kSplitKeys >= seen.end) return;
     Running<kDims> r;
-    if (a.n_splits > 0) {
-        const int split = block_x() * kAttentionWarps + warp;
-        if (split * kSplitKeys >= end) return;
-        run_split(a, shared, t, split, begin, end, r);
-        write_partial(a, queries, r, tile, split);
-        return;
-    }
-    for (int first = 0; first * kSplitKeys < end; first += kAttentionWarps) {
-        run_split(a, shared, t, first + warp, begin, end, r);
-        for (int turn = 0; turn < kAttentionWarps; ++turn) {
-            if (turn == warp && (first + turn) * kSplitKeys < end) merge(shared, r, warp);
+    run_split(a, shared, tile_of(a, step, at, queries), split, seen.begin, seen.end, r);
+    write_partial(a, queries, r, at.y, at.z, split);
+}
+
+// A block for each KV head and tile of queries, which does all splits and merges them.
+template <int kDims, int kWarps>
+DEV void attention_whole_at(const AttentionArgs& a, const Step& step, Place at,
+                            AttentionShared<kDims, kWarps>& shared) {
+    constexpr int dims = kDims, n_threads = kWarps * kWarp;
+    const int tile = at.z, warp = warp_index();
+    const Queries queries = queries_of(a, step);
+    if (queries.row(tile, 0) >= queries.n_rows) return;
+    const Seen seen = load_queries(a, step, at, queries, shared);
+    const Tile t = tile_of(a, step, at, queries);
+    Running<kDims> r;
+    for (int first = 0; first * kSplitKeys < seen.end; first += kWarps) {
+        run_split(a, shared, t, first + warp, seen.begin, seen.end, r);
+        for (int turn = 0; turn < kWarps; ++turn) {
+            if (turn == warp && (first + turn) * kSplitKeys < seen.end) merge(shared, r, warp);
             block_sync();
         }
     }
-    for (int i = thread_index(); i < kQueries * dims; i += kAttentionThreads) {
+    for (int i = thread_index(); i < kQueries * dims; i += n_threads) {
         const int query = i / dims, dim = i % dims;
         if (!queries.exists(tile, query)) continue;
-        const int head = block_y() * queries.group + queries.head(tile, query);
+        const int head = at.y * queries.group + queries.head(tile, query);
         a.out[(int64(queries.row(tile, query)) * a.n_head + head) * dims + dim] =
             shared.out[query][dim] / shared.sum[query];
     }
+}
+
+template <int kDims>
+DEV void attention(const AttentionArgs& a) {
+    SHARED AttentionShared<kDims, kAttentionWarps> shared;
+    const Step step = *a.step;
+    begin_after_others();
+    if (a.n_splits > 0)
+        attention_parts_at(a, step, block_place(), shared);
+    else
+        attention_whole_at(a, step, block_place(), shared);
 }
 
 KERNEL(attention_32, kAttentionThreads, AttentionArgs) {
@@ -390,20 +430,24 @@ struct MergeArgs {
     int is_super, pad;
 };
 
+template <int kWarps>
+struct MergeShared {
+    float of_warp[kWarps];
+};
+
 // Merges the splits: a warp for each row and head, a lane for every 32nd dimension.
-KERNEL(attention_merge, kAttentionThreads, MergeArgs) {
-    SHARED float of_warp[kAttentionWarps];
+template <int kWarps>
+DEV void merge_at(const MergeArgs& a, const Step& s, Place place, MergeShared<kWarps>& shared) {
     constexpr int kMostDims = 128 / kWarp;
     const AttentionArgs& all = a.attention;
-    const int head = block_x() * kAttentionWarps + warp_index(), row = block_y();
-    if (row >= rows_of(*all.step, all.is_selected)) return;
+    const int head = place.x * kWarps + warp_index(), row = place.y;
+    if (row >= rows_of(s, all.is_selected)) return;
     const bool exists = head < all.n_head;
-    const int last = exists ? (keys_of(all, row).end - 1) / kSplitKeys : -1;
+    const int last = exists ? (keys_of(all, s, row).end - 1) / kSplitKeys : -1;
     const int dims = all.kv.head_dim;
     const int64 at = int64(row) * all.n_head + head;
     const float* from = all.partial + at * all.n_splits * (2 + dims);
     float most = kNone, sum = exists ? 0 : 1, out[kMostDims] = {};
-    begin_after_others();
 #pragma unroll 4
     for (int split = 0; split <= last; ++split, from += 2 + dims) {
         const float both = larger(most, from[0]);
@@ -427,10 +471,10 @@ KERNEL(attention_merge, kAttentionThreads, MergeArgs) {
     if (!a.rounded) return;
     if (a.is_super) {  // the heads of 256 dimensions share a scale
         largest = warp_max(largest);
-        if (lane_index() == 0) of_warp[warp_index()] = largest;
+        if (lane_index() == 0) shared.of_warp[warp_index()] = largest;
         block_sync();
         const int n = 256 / dims, first = warp_index() / n * n;
-        for (int w = first; w < first + n; ++w) largest = larger(largest, of_warp[w]);
+        for (int w = first; w < first + n; ++w) largest = larger(largest, shared.of_warp[w]);
     }
 #pragma unroll
     for (int i = 0; i < kMostDims; ++i) {
@@ -440,4 +484,11 @@ KERNEL(attention_merge, kAttentionThreads, MergeArgs) {
         write_rounded(a.rounded, a.scales, row, head * dims + i * kWarp + lane_index(),
                       all.n_head * dims, out[i], most_here);
     }
+}
+
+KERNEL(attention_merge, kAttentionThreads, MergeArgs) {
+    SHARED MergeShared<kAttentionWarps> shared;
+    const Step step = *a.attention.step;
+    begin_after_others();
+    merge_at(a, step, block_place(), shared);
 }

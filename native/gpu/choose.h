@@ -4,7 +4,13 @@
 #include "rows.h"
 #include "step.h"
 
-constexpr int kChunk = 4096, kTopThreads = 256;
+constexpr int kChunk = 4096, kTopThreads = kRowThreads;
+
+struct ChoiceShared {
+    RowShared sums;
+    float values[kTopThreads / kWarp];
+    int indices[kTopThreads / kWarp];
+};
 
 // A number and where it stood; the lower index wins among equals, NaN wins over all.
 struct Best {
@@ -22,9 +28,9 @@ DEV Best better(Best a, Best b) {
     return a.index < b.index ? a : b;
 }
 
-DEV Best block_best(Best best) {
-    SHARED float values[kTopThreads / kWarp];
-    SHARED int indices[kTopThreads / kWarp];
+DEV Best block_best(ChoiceShared& shared, Best best) {
+    float (&values)[kTopThreads / kWarp] = shared.values;
+    int (&indices)[kTopThreads / kWarp] = shared.indices;
     for (int mask = 16; mask; mask >>= 1)
         best = better(best, {shuffle_xor(best.value, mask), shuffle_xor(best.index, mask)});
     block_sync();
@@ -45,32 +51,42 @@ struct ArgmaxArgs {
     int width, n_chunks;
 };
 
-KERNEL(argmax_chunks, kTopThreads, ArgmaxArgs) {
-    begin_after_others();
-    const int64 row = block_y();
-    if (row >= a.step->n_out_rows) return;
-    const int first = block_x() * kChunk;
+DEV void argmax_chunks_at(const ArgmaxArgs& a, const Step& s, Place at, ChoiceShared& shared) {
+    const int64 row = at.y;
+    if (row >= s.n_out_rows) return;
+    const int first = at.x * kChunk;
     const int end = first + kChunk < a.width ? first + kChunk : a.width;
     Best best{-3.4e38f, kNoIndex};
     for (int i = first + thread_index(); i < end; i += kTopThreads)
         best = better(best, {a.x[row * a.width + i], i});
-    best = block_best(best);
+    best = block_best(shared, best);
     if (thread_index() == 0) {
-        a.values[row * a.n_chunks + block_x()] = best.value;
-        a.indices[row * a.n_chunks + block_x()] = best.index;
+        a.values[row * a.n_chunks + at.x] = best.value;
+        a.indices[row * a.n_chunks + at.x] = best.index;
     }
 }
 
-KERNEL(argmax, kTopThreads, ArgmaxArgs) {
+KERNEL(argmax_chunks, kTopThreads, ArgmaxArgs) {
+    SHARED ChoiceShared shared;
     begin_after_others();
-    const int64 row = block_y();
-    if (row >= a.step->n_out_rows) return;
+    argmax_chunks_at(a, *a.step, block_place(), shared);
+}
+
+DEV void argmax_at(const ArgmaxArgs& a, const Step& s, Place at, ChoiceShared& shared) {
+    const int64 row = at.y;
+    if (row >= s.n_out_rows) return;
     Best best{-3.4e38f, kNoIndex};
     for (int i = thread_index(); i < a.n_chunks; i += kTopThreads)
         best = better(best, {a.values[row * a.n_chunks + i], a.indices[row * a.n_chunks + i]});
-    best = block_best(best);
+    best = block_best(shared, best);
     const bool is_finite = best.value < 3.0e38f && best.value > -3.0e38f;
     if (thread_index() == 0) a.out[row] = is_finite ? best.index : -1;
+}
+
+KERNEL(argmax, kTopThreads, ArgmaxArgs) {
+    SHARED ChoiceShared shared;
+    begin_after_others();
+    argmax_at(a, *a.step, block_place(), shared);
 }
 
 // The likeliest k of each row in order, and their log-softmax.
@@ -82,10 +98,9 @@ struct TopKArgs {
     int width, k;
 };
 
-KERNEL(top_k, kTopThreads, TopKArgs) {
-    begin_after_others();
-    const int64 row = block_y();
-    if (row >= a.step->n_out_rows) return;
+DEV void top_k_at(const TopKArgs& a, const Step& s, Place at, ChoiceShared& shared) {
+    const int64 row = at.y;
+    if (row >= s.n_out_rows) return;
     const float* x = a.x + row * a.width;
     Best last{bits_to_float(0x7f800000u), -1};  // whatever is found comes after it
     float most = 0, sum = 0;
@@ -96,11 +111,11 @@ KERNEL(top_k, kTopThreads, TopKArgs) {
                 x[i] < last.value || (x[i] == last.value && i > last.index) || is_nan(x[i]);
             if (comes_after) best = better(best, {x[i], i});
         }
-        best = block_best(best);
+        best = block_best(shared, best);
         if (n == 0) {
             most = best.value;
             for (int i = thread_index(); i < a.width; i += kTopThreads) sum += exp_of(x[i] - most);
-            sum = log_of(block_sum(sum));
+            sum = log_of(block_sum(shared.sums, sum));
         }
         const bool is_finite = best.value < 3.0e38f && best.value > -3.0e38f;
         if (thread_index() == 0) {
@@ -109,4 +124,10 @@ KERNEL(top_k, kTopThreads, TopKArgs) {
         }
         last = best;
     }
+}
+
+KERNEL(top_k, kTopThreads, TopKArgs) {
+    SHARED ChoiceShared shared;
+    begin_after_others();
+    top_k_at(a, *a.step, block_place(), shared);
 }

@@ -10,7 +10,7 @@
 #include "quants.h"
 #include "step.h"
 
-constexpr int kFewSlices = 8, kManySlices = 16;
+constexpr int kFewSlices = 8, kManySlices = 16, kMostParts = 4;
 
 // One weight matrix; several that read the same x share a launch.
 struct LinearPart {
@@ -24,16 +24,21 @@ struct LinearPart {
 
 struct LinearArgs {
     const Step* step;
-    const LinearPart* parts;  // (n_parts), by first_tile
-    const int8* x;            // as quants.h says
-    const float* x_scales;    // (tiles of rows, blocks, 16, 2)
+    const int8* x;          // as quants.h says
+    const float* x_scales;  // (tiles of rows, blocks, 16, 2)
     int n_parts, n_blocks, is_selected, pad;
+    LinearPart parts[kMostParts];  // by first_tile
 };
 
-// What one warp adds up, its slice: the elements of kCols tiles.
+// What one warp adds up of a slice: the elements of kCols tiles.
 template <int kCols>
 struct Slice {
     float acc[kCols][8];
+};
+
+template <int kSlices>
+struct LinearShared {
+    float shown[kSlices][kTileRows][kTileRows + 1];  // (slice, row of x, row of weight)
 };
 
 DEV void load_activation(LaneWords (&x)[2], const int8* block) {
@@ -85,70 +90,112 @@ DEV void add_block(Slice<kCols>& slice, const uint8* quants, const uint32* scale
     }
 }
 
-// This warp's slice, for one tile of weights and kCols tiles of rows.
-template <int kFormat, int kCols, int kSlices>
-DEV void add_slice(Slice<kCols>& slice, const LinearArgs& a, const LinearPart& part, int tile,
-                   int first_col) {
+// This warp's slices, those kWarps apart, for one tile of weights and kCols tiles of rows.
+template <int kFormat, int kCols, int kSlices, int kWarps>
+DEV void add_slices(Slice<kCols> (&slices)[kSlices / kWarps], const LinearArgs& a,
+                    const LinearPart& part, int tile, int first_col) {
     const int64 n_blocks = a.n_blocks;
     const int64 x_block = kTileRows * kBlock, bytes = block_bytes_of(kFormat);
     const uint8* quants = part.quants + tile * n_blocks * bytes;
     const uint32* scales = part.scales + tile * n_blocks * kTileRows;
     const int8* x = a.x + first_col * n_blocks * x_block;
     const float* x_scales = a.x_scales + first_col * n_blocks * kTileRows * 2;
-    // Several blocks' loads are under way at once where the registers have room for them.
-    constexpr int kUnroll = kCols == 1 ? 4 : kCols == 2 ? 2 : 1;
-#pragma unroll kUnroll
-    for (int64 b = warp_index(); b < n_blocks; b += kSlices)
-        add_block<kFormat, kCols>(slice, quants + b * bytes, scales + b * kTileRows,
+    const auto add = [&](int turn, int64 b) {
+        add_block<kFormat, kCols>(slices[turn], quants + b * bytes, scales + b * kTileRows,
                                   x + b * x_block, x_scales + b * kTileRows * 2, n_blocks * x_block,
                                   n_blocks * kTileRows * 2);
+    };
+    // Several blocks' loads are under way at once where the registers have room for them.
+    constexpr int kTurns = kSlices / kWarps, kRoom = kCols == 1 ? 4 : kCols == 2 ? 2 : 1;
+    constexpr int kUnroll = kRoom > kTurns ? kRoom / kTurns : 1;
+    int64 b = warp_index();
+#pragma unroll kUnroll
+    for (; b + (kTurns - 1) * kWarps < n_blocks; b += kSlices) {
+#pragma unroll
+        for (int turn = 0; turn < kTurns; ++turn) add(turn, b + turn * kWarps);
+    }
+#pragma unroll
+    for (int turn = 0; turn < kTurns - 1; ++turn)
+        if (b + turn * kWarps < n_blocks) add(turn, b + turn * kWarps);
+}
+
+// Which part a tile is of.
+DEV const LinearPart& part_of(const LinearArgs& a, int tile) {
+    int p = 0;
+    while (p + 1 < a.n_parts && tile >= a.parts[p + 1].first_tile) ++p;
+    return a.parts[p];
+}
+
+// A block of kWarps warps has a tile of weights, and kCols tiles of rows.
+template <int kCols, int kSlices, int kWarps>
+DEV void linear_at(const LinearArgs& a, const Step& s, Place at, LinearShared<kSlices>& shared) {
+    const int n_rows = rows_of(s, a.is_selected);
+    const int first_col = at.y * kCols;
+    if (first_col * kTileRows >= n_rows) return;
+    const LinearPart& part = part_of(a, at.x);
+    const int tile = at.x - part.first_tile;
+    const int mine_row = thread_index() >> 4, mine = thread_index() & 15;
+    const int n = tile * kTileRows + mine;
+    float bias = 0, residual[kCols] = {};  // on their way while the products are added up
+    const bool has_bias = part.bias, has_residual = part.residual;
+#pragma unroll
+    for (int col = 0; col < kCols; ++col) {
+        const int64 row = (first_col + col) * kTileRows + mine_row;
+        if (mine_row >= kTileRows || row >= n_rows || n >= part.n_out) continue;
+        if (has_bias) bias = part.bias[n];
+        if (has_residual) residual[col] = part.residual[row * part.n_out + n];
+    }
+    Slice<kCols> slices[kSlices / kWarps] = {};
+    switch (part.format) {
+        case kInt4:
+            add_slices<kInt4, kCols, kSlices, kWarps>(slices, a, part, tile, first_col);
+            break;
+        case kInt5:
+            add_slices<kInt5, kCols, kSlices, kWarps>(slices, a, part, tile, first_col);
+            break;
+        case kInt6:
+            add_slices<kInt6, kCols, kSlices, kWarps>(slices, a, part, tile, first_col);
+            break;
+        default: add_slices<kInt8, kCols, kSlices, kWarps>(slices, a, part, tile, first_col);
+    }
+#pragma unroll
+    for (int col = 0; col < kCols; ++col) {
+        if (col > 0) block_sync();
+#pragma unroll
+        for (int turn = 0; turn < kSlices / kWarps; ++turn) {
+            auto& shown = shared.shown[warp_index() + turn * kWarps];
+#pragma unroll
+            for (int i = 0; i < 8; ++i) shown[tile_col(i)][tile_row(i)] = slices[turn].acc[col][i];
+        }
+        block_sync();
+        const int64 row = (first_col + col) * kTileRows + mine_row;
+        if (mine_row >= kTileRows || row >= n_rows || n >= part.n_out) continue;
+        float sum = shared.shown[0][mine_row][mine];
+        for (int slice = 1; slice < kSlices; ++slice) sum += shared.shown[slice][mine_row][mine];
+        if (has_bias) sum += bias;
+        if (has_residual) sum += residual[col];
+        part.out[row * part.n_out + n] = sum;
+    }
 }
 
 // Has the first weights of this warp's slice on their way while other kernels still run.
 template <int kSlices>
-DEV void prefetch_slice(const LinearPart& part, int tile, int n_blocks) {
+DEV void prefetch_slice(const LinearArgs& a, int tile) {
     constexpr int kLine = 128;
+    const LinearPart& part = part_of(a, tile);
     const int64 bytes = block_bytes_of(part.format), lines = (bytes + kLine - 1) / kLine;
     const int64 b = warp_index() + lane_index() / lines * kSlices;
-    if (b < n_blocks)
-        prefetch(part.quants + (tile * int64(n_blocks) + b) * bytes + lane_index() % lines * kLine);
+    if (b < a.n_blocks)
+        prefetch(part.quants + ((tile - part.first_tile) * int64(a.n_blocks) + b) * bytes +
+                 lane_index() % lines * kLine);
 }
 
 template <int kCols, int kSlices>
 DEV void linear(const LinearArgs& a) {
-    SHARED float shown[kSlices][kTileRows][kTileRows + 1];  // (slice, row of x, row of weight)
-    const int n_rows = rows_of(*a.step, a.is_selected);
-    const int first_col = block_y() * kCols;
-    if (first_col * kTileRows >= n_rows) return;
-    int p = 0;
-    while (p + 1 < a.n_parts && block_x() >= a.parts[p + 1].first_tile) ++p;
-    const LinearPart part = a.parts[p];
-    const int tile = block_x() - part.first_tile;
-    if (first_col == 0) prefetch_slice<kSlices>(part, tile, a.n_blocks);
+    SHARED LinearShared<kSlices> shared;
+    if (block_y() == 0) prefetch_slice<kSlices>(a, block_x());
     begin_after_others();
-    Slice<kCols> slice = {};
-    switch (part.format) {
-        case kInt4: add_slice<kInt4, kCols, kSlices>(slice, a, part, tile, first_col); break;
-        case kInt5: add_slice<kInt5, kCols, kSlices>(slice, a, part, tile, first_col); break;
-        case kInt6: add_slice<kInt6, kCols, kSlices>(slice, a, part, tile, first_col); break;
-        default: add_slice<kInt8, kCols, kSlices>(slice, a, part, tile, first_col);
-    }
-    const int warp = warp_index(), mine_row = thread_index() >> 4, mine = thread_index() & 15;
-#pragma unroll
-    for (int col = 0; col < kCols; ++col) {
-        block_sync();
-#pragma unroll
-        for (int i = 0; i < 8; ++i) shown[warp][tile_col(i)][tile_row(i)] = slice.acc[col][i];
-        block_sync();
-        const int64 row = (first_col + col) * kTileRows + mine_row;
-        const int n = tile * kTileRows + mine;
-        if (mine_row >= kTileRows || row >= n_rows || n >= part.n_out) continue;
-        float sum = shown[0][mine_row][mine];
-        for (int s = 1; s < kSlices; ++s) sum += shown[s][mine_row][mine];
-        if (part.bias) sum += part.bias[n];
-        if (part.residual) sum += part.residual[row * part.n_out + n];
-        part.out[row * part.n_out + n] = sum;
-    }
+    linear_at<kCols, kSlices, kSlices>(a, *a.step, block_place(), shared);
 }
 
 KERNEL(linear_16, kFewSlices* kWarp, LinearArgs) {

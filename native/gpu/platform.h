@@ -11,10 +11,15 @@
 //   tile_add(tile, a, b)            tile += a b^T
 // and the same for halves: a row's 16 columns are eight words, of which a lane holds kHalfWords,
 // half_word(j); the products are floats, each the sum of one row's alone.
+// A DENSE_KERNEL takes few enough registers for two of its blocks to share a multiprocessor.
+// An APART function is called where calls are cheap, and inlined where they are not.
 // begin_after_others() waits for the kernels before this one, where they may still be running; the
 // step's inputs and constants may be read before it. prefetch(p) asks for the line p lies in.
-// keep_order() keeps a compiler that would load everything first from running out of registers.
-// No system header is used, so that run-time compilers need nothing but this source.
+// prefetch_all(p, n) does so for n bytes from p, both multiples of 16, where that is one
+// instruction. signal(count, n) adds n to a counter when all that this thread has seen written is
+// there for every other that reads a counter by seen(count) and finds it added. keep_order() keeps
+// a compiler that would load everything first from running out of registers. No system header is
+// used, so that run-time compilers need nothing but this source.
 #pragma once
 
 using int8 = signed char;
@@ -32,6 +37,15 @@ using int64 = long long;
 #endif
 
 constexpr int kWarp = 32;
+
+// Where a block stands in the grid of an op.
+struct Place {
+    int x, y, z;
+};
+
+DEV Place block_place() {
+    return {block_x(), block_y(), block_z()};
+}
 
 DEV int warp_index() {
     return thread_index() >> 5;

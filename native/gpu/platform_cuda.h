@@ -3,7 +3,10 @@
 
 #define KERNEL(name, threads, Args) \
     extern "C" __global__ void __launch_bounds__(threads) name(const Args a)
+#define DENSE_KERNEL(name, threads, Args) \
+    extern "C" __global__ void __launch_bounds__(threads, 2) name(const Args a)
 #define DEV static __device__ __forceinline__
+#define APART static __device__ __noinline__
 #define DEV_MEMBER __device__ __forceinline__
 #define SHARED __shared__
 
@@ -21,9 +24,6 @@ DEV int block_y() {
 }
 DEV int block_z() {
     return blockIdx.z;
-}
-DEV int n_threads() {
-    return blockDim.x;
 }
 DEV void block_sync() {
     __syncthreads();
@@ -78,6 +78,21 @@ DEV void begin_after_others() {
 DEV void keep_order() {}
 DEV void prefetch(const void* p) {
     asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
+}
+
+DEV void prefetch_all(const void* p, int n_bytes) {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(p), "r"(n_bytes));
+#endif
+}
+
+DEV void signal(int* count, int n) {
+    asm volatile("red.release.gpu.global.add.s32 [%0], %1;" ::"l"(count), "r"(n) : "memory");
+}
+DEV int seen(const int* count) {
+    int n;
+    asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(n) : "l"(count) : "memory");
+    return n;
 }
 
 DEV float half_to_float(uint16 half) {

@@ -151,7 +151,9 @@ T exchange(const T& value, int lane) {
         return int(sizeof(Args));                                                    \
     }                                                                                \
     static void name##_body(const Args& a)
+#define DENSE_KERNEL KERNEL
 #define DEV static inline
+#define APART static
 #define DEV_MEMBER inline
 #define SHARED static
 
@@ -170,14 +172,18 @@ DEV int block_y() {
 DEV int block_z() {
     return emulated::block().z;
 }
-DEV int n_threads() {
-    return emulated::block().n_threads;
-}
 DEV void block_sync() {
     emulated::wait(emulated::block().all);
 }
 DEV void begin_after_others() {}
 DEV void prefetch(const void*) {}
+DEV void prefetch_all(const void*, int) {}
+DEV void signal(int* count, int n) {
+    *count += n;
+}
+DEV int seen(const int* count) {
+    return *count;
+}
 DEV void keep_order() {}
 DEV void warp_sync() {
     emulated::wait(emulated::block().warps[thread_index() / 32]);

@@ -10,7 +10,9 @@
 #define KERNEL(name, threads, Args)                                                           \
     extern "C" __global__ void __attribute__((amdgpu_flat_work_group_size(1, threads))) name( \
         const Args a)
+#define DENSE_KERNEL KERNEL
 #define DEV static __device__ inline __attribute__((always_inline))
+#define APART DEV
 #define DEV_MEMBER __device__ inline __attribute__((always_inline))
 #define SHARED __shared__
 
@@ -29,9 +31,6 @@ DEV int block_y() {
 DEV int block_z() {
     return __builtin_amdgcn_workgroup_id_z();
 }
-DEV int n_threads() {
-    return __builtin_amdgcn_workgroup_size_x();
-}
 DEV void block_sync() {
     __builtin_amdgcn_fence(__ATOMIC_RELEASE, "workgroup");
     __builtin_amdgcn_s_barrier();
@@ -44,6 +43,15 @@ DEV void warp_sync() {
 
 DEV void begin_after_others() {}
 DEV void prefetch(const void*) {}
+DEV void prefetch_all(const void*, int) {}
+
+DEV void signal(int* count, int n) {
+    __hip_atomic_fetch_add(count, n, __ATOMIC_RELEASE, __HIP_MEMORY_SCOPE_AGENT);
+}
+DEV int seen(const int* count) {
+    return __hip_atomic_load(count, __ATOMIC_ACQUIRE, __HIP_MEMORY_SCOPE_AGENT);
+}
+
 DEV void keep_order() {
     __builtin_amdgcn_sched_barrier(0);
 }

@@ -1,10 +1,17 @@
 // Ops that work on rows of activations alone, one block of threads per row and 256 columns.
+//
+// Each op is a function of its arguments, of the step, of the place a block has in its grid and of
+// what its threads share, so that a kernel can be one op or a whole step of them (whole_step.h).
 #pragma once
 
 #include "quants.h"
 #include "step.h"
 
 constexpr int kRowThreads = 256;
+
+struct RowShared {
+    float of_warp[kRowThreads / kWarp];
+};
 
 struct EmbedArgs {
     const Step* step;
@@ -14,11 +21,10 @@ struct EmbedArgs {
     int format, n_cols;
 };
 
-KERNEL(embed, kRowThreads, EmbedArgs) {
-    begin_after_others();
-    const int col = block_x() * kRowThreads + thread_index(), row = block_y();
-    if (row >= a.step->n_rows || col >= a.n_cols) return;
-    const int token = a.step->tokens[row];
+DEV void embed_at(const EmbedArgs& a, const Step& s, Place at) {
+    const int col = at.x * kRowThreads + thread_index(), row = at.y;
+    if (row >= s.n_rows || col >= a.n_cols) return;
+    const int token = s.tokens[row];
     if (a.format == kFloat) {
         a.out[int64(row) * a.n_cols + col] =
             reinterpret_cast<const float*>(a.quants)[int64(token) * a.n_cols + col];
@@ -30,9 +36,14 @@ KERNEL(embed, kRowThreads, EmbedArgs) {
                      a.scales + block * kTileRows, token % kTileRows, col % kBlock);
 }
 
+KERNEL(embed, kRowThreads, EmbedArgs) {
+    begin_after_others();
+    embed_at(a, *a.step, block_place());
+}
+
 // The sum over a block's threads, the same for all.
-DEV float block_sum(float v) {
-    SHARED float of_warp[kRowThreads / kWarp];
+DEV float block_sum(RowShared& shared, float v) {
+    float (&of_warp)[kRowThreads / kWarp] = shared.of_warp;
     v = warp_sum(v);
     block_sync();
     if (lane_index() == 0) of_warp[warp_index()] = v;
@@ -51,20 +62,25 @@ struct NormArgs {
     float eps;
 };
 
-DEV float inverse_rms(const float* x, int n, float eps) {
+DEV float inverse_rms(RowShared& shared, const float* x, int n, float eps) {
     float sum = 0;
     for (int i = thread_index(); i < n; i += kRowThreads) sum = multiply_add(x[i], x[i], sum);
-    return 1.0f / square_root(block_sum(sum) / float(n) + eps);
+    return 1.0f / square_root(block_sum(shared, sum) / float(n) + eps);
+}
+
+DEV void rms_norm_at(const NormArgs& a, const Step& s, Place at, RowShared& shared) {
+    const int64 row = at.y;
+    if (row >= rows_of(s, a.is_selected)) return;
+    const int64 first = row * a.width + at.x * a.group;
+    const float inverse = inverse_rms(shared, a.x + first, a.group, a.eps);
+    for (int i = thread_index(); i < a.group; i += kRowThreads)
+        a.out[first + i] = a.x[first + i] * inverse * a.weight[i];
 }
 
 KERNEL(rms_norm, kRowThreads, NormArgs) {
+    SHARED RowShared shared;
     begin_after_others();
-    const int64 row = block_y();
-    if (row >= rows_of(*a.step, a.is_selected)) return;
-    const int64 first = row * a.width + block_x() * a.group;
-    const float inverse = inverse_rms(a.x + first, a.group, a.eps);
-    for (int i = thread_index(); i < a.group; i += kRowThreads)
-        a.out[first + i] = a.x[first + i] * inverse * a.weight[i];
+    rms_norm_at(a, *a.step, block_place(), shared);
 }
 
 enum Source { kPlain = 0, kNormed = 1, kSiluMul = 2 };
@@ -85,8 +101,8 @@ DEV float silu(float x) {
     return x / (1.0f + exp_of(-x));
 }
 
-DEV float block_max(float v) {
-    SHARED float of_warp[kRowThreads / kWarp];
+DEV float block_max(RowShared& shared, float v) {
+    float (&of_warp)[kRowThreads / kWarp] = shared.of_warp;
     v = warp_max(v);
     block_sync();
     if (lane_index() == 0) of_warp[warp_index()] = v;
@@ -122,21 +138,26 @@ DEV void write_rounded(int8* out, float* scales, int64 row, int col, int width, 
     }
 }
 
-KERNEL(quantize, kRowThreads, QuantizeArgs) {
-    begin_after_others();
-    const int col = block_x() * kRowThreads + thread_index();
-    const int64 row = block_y();
-    if (row >= rows_of(*a.step, a.is_selected)) return;
+DEV void quantize_at(const QuantizeArgs& a, const Step& s, Place at, RowShared& shared) {
+    const int col = at.x * kRowThreads + thread_index();
+    const int64 row = at.y;
+    if (row >= rows_of(s, a.is_selected)) return;
     const float* x = a.x + row * a.width;
-    const float inverse = a.source == kNormed ? inverse_rms(x, a.width, a.eps) : 0.0f;
+    const float inverse = a.source == kNormed ? inverse_rms(shared, x, a.width, a.eps) : 0.0f;
     float value = 0;
     if (col < a.width) {
         value = x[col];
         if (a.source == kNormed) value = value * inverse * a.other[col];
         if (a.source == kSiluMul) value = silu(value) * a.other[row * a.width + col];
     }
-    const float most = a.is_super ? block_max(sized(value)) : warp_max(sized(value));
+    const float most = a.is_super ? block_max(shared, sized(value)) : warp_max(sized(value));
     write_rounded(a.out, a.scales, row, col, a.width, value, most);
+}
+
+KERNEL(quantize, kRowThreads, QuantizeArgs) {
+    SHARED RowShared shared;
+    begin_after_others();
+    quantize_at(a, *a.step, block_place(), shared);
 }
 
 struct SiluMulArgs {
@@ -147,12 +168,16 @@ struct SiluMulArgs {
     int width, is_selected;
 };
 
+DEV void silu_mul_at(const SiluMulArgs& a, const Step& s, Place at) {
+    const int col = at.x * kRowThreads + thread_index();
+    const int64 row = at.y, i = row * a.width + col;
+    if (row >= rows_of(s, a.is_selected) || col >= a.width) return;
+    a.out[i] = silu(a.gate[i]) * a.up[i];
+}
+
 KERNEL(silu_mul, kRowThreads, SiluMulArgs) {
     begin_after_others();
-    const int col = block_x() * kRowThreads + thread_index();
-    const int64 row = block_y(), at = row * a.width + col;
-    if (row >= rows_of(*a.step, a.is_selected) || col >= a.width) return;
-    a.out[at] = silu(a.gate[at]) * a.up[at];
+    silu_mul_at(a, *a.step, block_place());
 }
 
 // out[row, first + i] = x[row, i]; or the selected rows of x, where `takes_selected`.
@@ -163,11 +188,15 @@ struct CopyArgs {
     int width, out_width, first, is_selected, takes_selected;
 };
 
+DEV void copy_rows_at(const CopyArgs& a, const Step& s, Place at) {
+    const int col = at.x * kRowThreads + thread_index();
+    const int64 row = at.y;
+    if (row >= rows_of(s, a.is_selected) || col >= a.width) return;
+    const int64 from = a.takes_selected ? s.out_rows[row] : row;
+    a.out[row * a.out_width + a.first + col] = a.x[from * a.width + col];
+}
+
 KERNEL(copy_rows, kRowThreads, CopyArgs) {
     begin_after_others();
-    const int col = block_x() * kRowThreads + thread_index();
-    const int64 row = block_y();
-    if (row >= rows_of(*a.step, a.is_selected) || col >= a.width) return;
-    const int64 from = a.takes_selected ? a.step->out_rows[row] : row;
-    a.out[row * a.out_width + a.first + col] = a.x[from * a.width + col];
+    copy_rows_at(a, *a.step, block_place());
 }

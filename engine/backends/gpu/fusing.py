@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from engine.backends.arena import activations_of
+from engine.backends.gpu.args import MOST_PARTS
 from engine.backends.gpu.packing import is_super
 from engine.errors import NativeError
 from engine.ops import (
@@ -186,7 +187,12 @@ def _merge(ops: Sequence[Op]) -> list[Op]:
         assert isinstance(op.x, Rounded)
         last = merged[-1] if merged else None
         parts = (op,)
-        if isinstance(last, Linears) and last.x is op.x and op.residual not in last.outs:
+        if (
+            isinstance(last, Linears)
+            and last.x is op.x
+            and op.residual not in last.outs
+            and len(last.parts) < MOST_PARTS
+        ):
             parts = (*last.parts, op)
             merged.pop()
         outs = tuple(part.out for part in parts)

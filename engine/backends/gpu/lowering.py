@@ -35,6 +35,7 @@ SPLIT_KEYS = 64  # native/gpu/attention.h: kSplitKeys
 _TILE = 16
 CHUNK = 4096  # native/gpu/choose.h: kChunk
 _QUERIES, _ATTENTION_WARPS, _HEADS = 16, 4, (32, 64, 128)  # native/gpu/attention.h
+_WHOLE_WARPS = 8  # native/gpu/whole_step.h
 _MOST_LINEAR_TILES = 4
 _TALL_BLOCKS = 96
 # Up to so many rows each split of the keys has blocks of its own.
@@ -64,6 +65,7 @@ class Launch:
     make: Callable[[Bucket, GpuKvCache], ctypes.Structure]
     n_threads: int = THREADS
     weight_bytes: int = 0
+    whole_grid: Callable[[Bucket], Grid] | None = None  # in a whole step, if it is another
 
 
 def _ceil(n: int, d: int) -> int:
@@ -175,9 +177,13 @@ class Lowering:
     # ---- matrices ----
 
     def _linears(self, op: Linears) -> Launch:
-        parts = (A.LinearPart * len(op.parts))()
+        x = op.x
+        args = A.LinearArgs(
+            self._step, self._place(x), self._scales(x), len(op.parts), x.width // 32,
+            _is_selected(x), 0,
+        )  # fmt: skip
         n_tiles = weight_bytes = 0
-        for part, linear in zip(parts, op.parts, strict=True):
+        for part, linear in zip(args.parts, op.parts, strict=False):
             matrix = self._device.matrix(linear.weight, self._weights[linear.weight.name])
             if matrix.format is Format.FLOAT:
                 raise NativeError("linear", f"'{linear.weight.name}' is no quantized matrix")
@@ -188,12 +194,6 @@ class Lowering:
             part.first_tile = n_tiles
             n_tiles += _ceil(linear.weight.n_out, _TILE)
             weight_bytes += matrix.n_bytes
-        table = self._device.keep(np.frombuffer(bytes(parts), np.uint8))
-        x = op.x
-        args = A.LinearArgs(
-            self._step, table, self._place(x), self._scales(x), len(parts),
-            x.width // 32, _is_selected(x), 0,
-        )  # fmt: skip
 
         # The sums of a tall matrix are shared by twice as many warps.
         is_tall = x.width // 32 >= _TALL_BLOCKS
@@ -263,6 +263,7 @@ class Lowering:
             lambda b: (_ceil(b.n_splits, _ATTENTION_WARPS) or 1, op.kv.n_kv, n_tiles(b)),
             make,
             32 * _ATTENTION_WARPS,
+            whole_grid=lambda b: (_ceil(b.n_splits, _WHOLE_WARPS), op.kv.n_kv, n_tiles(b)),
         )
         to = (0, 0) if rounded is None else (self._place(rounded), self._scales(rounded))
         is_super = rounded is not None and rounded.is_super
@@ -275,6 +276,7 @@ class Lowering:
             lambda b: (_ceil(op.n_head, _ATTENTION_WARPS), b.rows(rows), 1),
             make_merge,
             32 * _ATTENTION_WARPS,
+            whole_grid=lambda b: (_ceil(op.n_head, _WHOLE_WARPS), b.rows(rows), 1),
         )
         if rounded is None:
             return [attend, merge]

@@ -26,6 +26,14 @@ class Format(IntEnum):
     FLOAT = 4
 
 
+def block_bytes_of(format: int) -> int:
+    """The numbers of a tile's block, as quants.h has it."""
+    return TILE_ROWS * _ROW_BYTES[Format(format)]
+
+
+_ROW_BYTES = {Format.INT4: 16, Format.INT5: 20, Format.INT6: 24, Format.INT8: 32}
+
+
 @dataclass(frozen=True)
 class Packed:
     """`quants` (tiles, blocks, bytes of a block), `scales` (tiles, blocks, 16, 2)."""

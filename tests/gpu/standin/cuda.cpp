@@ -53,7 +53,7 @@ API(cuDeviceGetAttribute)(int* value, int attribute, int) {
     const int sm = std::atoi(setting("STANDIN_ARCH", "sm_90") + 3);
     switch (attribute) {
         case 10: *value = 32; break;       // warp
-        case 16: *value = 132; break;      // multiprocessors
+        case 16: *value = 1; break;        // multiprocessors: blocks run one after another
         case 18: *value = 0; break;        // integrated
         case 75: *value = sm / 10; break;  // compute capability
         case 76: *value = sm % 10; break;
@@ -136,6 +136,12 @@ API(cuLaunchKernel)(void* function, unsigned nx, unsigned ny, unsigned nz, unsig
                     unsigned, unsigned, unsigned, void* stream, void** params, void**) {
     FAIL_IF_TOLD
     return launch(function, {nx, ny, nz, threads}, params, stream);
+}
+
+API(cuOccupancyMaxActiveBlocksPerMultiprocessor)(int* n, void*, int, size_t) {
+    FAIL_IF_TOLD
+    *n = 1;
+    return 0;
 }
 
 API(cuStreamCreate)(void** stream, unsigned) { FAIL_IF_TOLD return new_stream(stream); }

@@ -23,7 +23,7 @@ ADD = """
 struct AddArgs { const float* x; float* out; int n; };
 KERNEL(add_to, 64, AddArgs) {
     begin_after_others();
-    const int i = block_x() * n_threads() + thread_index();
+    const int i = block_x() * 64 + thread_index();
     if (i < a.n) a.out[i] += a.x[i];
 }
 """

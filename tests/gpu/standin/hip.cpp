@@ -25,7 +25,7 @@ API(hipGetDevicePropertiesR0600)(char* found, int) {
     std::memset(found, 0, 1472);
     std::strcpy(found, "Stand-in Radeon");
     const size_t memory = total_bytes(), shared = 65536;
-    const int warp = 32, most_threads = 1024, n_units = 20, is_integrated = 1;
+    const int warp = 32, most_threads = 1024, n_units = 1, is_integrated = 1;
     std::memcpy(found + 288, &memory, sizeof memory);
     std::memcpy(found + 296, &shared, sizeof shared);
     std::memcpy(found + 308, &warp, sizeof warp);
@@ -74,6 +74,19 @@ API(hipModuleLaunchKernel)(void* function, unsigned nx, unsigned ny, unsigned nz
                            unsigned, unsigned, unsigned, void* stream, void** params, void**) {
     FAIL_IF_TOLD
     return launch(function, {nx, ny, nz, threads}, params, stream);
+}
+
+API(hipModuleLaunchCooperativeKernel)(void* function, unsigned nx, unsigned ny, unsigned nz,
+                                      unsigned threads, unsigned, unsigned, unsigned, void* stream,
+                                      void** params) {
+    FAIL_IF_TOLD
+    return launch(function, {nx, ny, nz, threads}, params, stream);
+}
+
+API(hipModuleOccupancyMaxActiveBlocksPerMultiprocessor)(int* n, void*, int, size_t) {
+    FAIL_IF_TOLD
+    *n = 1;
+    return 0;
 }
 
 API(hipStreamCreateWithFlags)(void** stream, unsigned) { FAIL_IF_TOLD return new_stream(stream); }
