@@ -55,7 +55,7 @@ def load_model(file: GgufFile, config: EngineConfig) -> LoadedModel:
     n_parameters = sum(weight.n_out * weight.n_cols for weight in used)
     block_program = None
     if drafter_file is not None:
-        block_program = _add_drafter(program, drafter_file, tensors)
+        block_program = add_drafter(program, drafter_file, tensors)
         _note_theta(drafter_file, file, tensors)
         used = _unique([*program.weights_used(), *block_program.weights_used()])
     n_ctx = _choose_ctx(config, file)
@@ -121,11 +121,11 @@ def _find_drafter(target: GgufFile, config: EngineConfig, backend: Backend) -> D
         return None
     if config.drafter is not None:
         return open_drafter(Path(config.drafter).expanduser(), backend.is_native)
-    path = catalogue.drafter_of(_shape_of(target))
+    path = catalogue.drafter_of(shape_of(target))
     return None if path is None else open_drafter(path, backend.is_native)
 
 
-def _shape_of(file: GgufFile) -> catalogue.ModelShape:
+def shape_of(file: GgufFile) -> catalogue.ModelShape:
     table = file.tensors.get(EMBEDDING)
     return catalogue.ModelShape(
         file.architecture,
@@ -159,7 +159,7 @@ def _check_match(drafter: DrafterFile, target: Weights) -> None:
     )
 
 
-def _add_drafter(program: Program, drafter: DrafterFile, tensors: Weights) -> Program:
+def add_drafter(program: Program, drafter: DrafterFile, tensors: Weights) -> Program:
     """Completes the target's Program and returns the drafter's own."""
     spec, n_layers = drafter.spec, len(program.layer_outputs)
     # The last layer's output exists for the selected rows only.

@@ -14,6 +14,7 @@ Halves = NDArray[np.float16]
 
 TILE_ROWS, BLOCK = 16, 32
 _MOST_ROWS = 8192  # unpacked at a time
+_SCALE_BYTES = 4  # of a row in a block
 
 
 class Format(IntEnum):
@@ -31,6 +32,7 @@ def block_bytes_of(format: int) -> int:
     return TILE_ROWS * _ROW_BYTES[Format(format)]
 
 
+# Of the numbers of a row in a block.
 _ROW_BYTES = {Format.INT4: 16, Format.INT5: 20, Format.INT6: 24, Format.INT8: 32}
 
 
@@ -66,6 +68,16 @@ def is_packable(type_id: int) -> bool:
 def is_super(type_id: int) -> bool:
     """Whether activations are rounded by blocks of 256 for this type, as the CPU does it."""
     return _LAYOUTS[type_id].is_super
+
+
+def packed_bytes(type_id: int, n_out: int, n_cols: int) -> int:
+    """What `pack` makes of a matrix."""
+    row_bytes = _ROW_BYTES[_LAYOUTS[type_id].format] + _SCALE_BYTES
+    return -(-n_out // TILE_ROWS) * TILE_ROWS * (n_cols // BLOCK) * row_bytes
+
+
+def format_of(type_id: int) -> Format:
+    return _LAYOUTS[type_id].format
 
 
 def pack(type_id: int, data: Bytes, n_out: int, n_cols: int) -> Packed:

@@ -1,0 +1,161 @@
+"""What a step of a Program must move and compute on a GPU, and how long that takes at given rates.
+
+Counts the fused ops that the GPU backend launches (engine/backends/gpu/fusing.py), with weights as
+it packs them; tests hold the counts to the real launches. Knows no device's figures.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from engine.backends.arena import activations_of
+from engine.backends.gpu.fusing import AttentionRound, Linears, RopeWrite, Rounded, fuse
+from engine.backends.gpu.lowering import SPLIT_ROWS
+from engine.backends.gpu.packing import BLOCK, TILE_ROWS, Format, format_of, packed_bytes
+from engine.ops import Activation, Argmax, Attention, Op, Rows
+from engine.program import Program
+
+HALF_BYTES = 2
+PREFILL_ROWS = 512
+# Rows that one pass over a matrix serves (lowering.py): of tall ones, fewer.
+PASS_ROWS, TALL_PASS_ROWS, TALL_BLOCKS = 64, 32, 96
+
+
+@dataclass(frozen=True)
+class Work:
+    """One fused op of one step.
+
+    `tiles` are products of 16 rows of weights, a block of 32 columns and 16 rows of activations, by
+    format; `n_passes` how often the weights are gone through; `other_bytes` activations, keys and
+    values; `attention_flops` multiplications and additions with keys and values.
+    """
+
+    name: str
+    n_launches: int
+    weight_bytes: int = 0
+    n_passes: int = 1
+    other_bytes: int = 0
+    tiles: Mapping[Format, int] = field(default_factory=dict[Format, int])
+    n_cols: int = 1  # tiles of activations that one pass serves
+    attention_flops: float = 0.0
+
+
+def count(
+    program: Program, n_rows: int, n_past: int, n_out: int, extra: Sequence[Work] = ()
+) -> list[Work]:
+    """The work of a step of `n_rows` after `n_past` positions that asks for `n_out` rows, and what
+    is no op of the table, `extra`."""
+    found: list[Work] = []
+    for op in fuse(program.ops, program.result):
+        match op:
+            case Linears():
+                found.append(_linears(op, n_rows, n_out))
+            case Attention() | AttentionRound():
+                found.append(_attention(op, n_rows, n_past, n_out))
+            case _:
+                is_split = isinstance(op, Argmax)
+                other = _activation_bytes(op, n_rows, n_out)
+                if isinstance(op, RopeWrite):
+                    kv = op.write.kv
+                    other += 2 * n_rows * kv.n_kv * kv.head_dim * HALF_BYTES
+                found.append(Work(type(op).__name__, 1 + is_split, other_bytes=other))
+    return [*found, *extra]
+
+
+def _linears(op: Linears, n_rows: int, n_out: int) -> Work:
+    rows = n_rows if op.x.rows is Rows.STEP else n_out
+    n_blocks = op.x.width // BLOCK
+    most = TALL_PASS_ROWS if n_blocks >= TALL_BLOCKS else PASS_ROWS
+    n_row_tiles = -(-rows // TILE_ROWS)
+    tiles: dict[Format, int] = {}
+    n_bytes = 0
+    for part in op.parts:
+        weight = part.weight
+        n_bytes += packed_bytes(weight.type_id, weight.n_out, weight.n_cols)
+        n = -(-weight.n_out // TILE_ROWS) * n_blocks * n_row_tiles
+        kind = format_of(weight.type_id)
+        tiles[kind] = tiles.get(kind, 0) + n
+    return Work(
+        name="Linears",
+        n_launches=1,
+        weight_bytes=n_bytes,
+        n_passes=-(-rows // most),
+        other_bytes=_activation_bytes(op, n_rows, n_out),
+        tiles=tiles,
+        n_cols=min(n_row_tiles, most // TILE_ROWS),
+    )
+
+
+def _attention(op: Attention | AttentionRound, n_rows: int, n_past: int, n_out: int) -> Work:
+    of = op.attention if isinstance(op, AttentionRound) else op
+    rows = n_rows if of.q.rows is Rows.STEP else n_out
+    keys = n_past + n_rows if of.is_block else n_past + (n_rows + 1) / 2  # of a row, on average
+    keys = min(keys, of.window) if of.window else keys
+    kv_bytes = 2 * (n_past + n_rows) * of.kv.n_kv * of.kv.head_dim * HALF_BYTES
+    if of.window:
+        kv_bytes = min(kv_bytes, 2 * (of.window + n_rows) * of.kv.n_kv * of.kv.head_dim * 2)
+    return Work(
+        name="Attention",
+        # Splits are merged, rounded at once; without splits, rounding is a launch of its own.
+        n_launches=2 if n_rows <= SPLIT_ROWS or isinstance(op, AttentionRound) else 1,
+        other_bytes=kv_bytes + _activation_bytes(op, n_rows, n_out),
+        attention_flops=4.0 * rows * keys * of.n_head * of.kv.head_dim,
+    )
+
+
+def _activation_bytes(op: Op, n_rows: int, n_out: int) -> int:
+    return sum(_bytes_of(x, n_rows, n_out) for x in dict.fromkeys(activations_of(op)))
+
+
+def _bytes_of(x: Activation, n_rows: int, n_out: int) -> int:
+    rows = n_rows if x.rows is Rows.STEP else n_out
+    # Rounded numbers have two floats for each block of 32.
+    return rows * (x.width + x.width // 4) if isinstance(x, Rounded) else 4 * rows * x.width
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """How fast a device does each kind of work.
+
+    `cycles` are those of one SIMD for a tile, by (tiles of activations a pass serves, format);
+    matrices of at most `cache_bytes` are read from memory in their first pass alone.
+    """
+
+    launch_us: float
+    bytes_per_s: float
+    cache_bytes: int
+    cycles_per_s: float
+    cycles: Mapping[tuple[int, Format], float]
+    attention_flops_per_s: float
+
+    def seconds(self, work: Work) -> float:
+        is_cached = work.weight_bytes <= self.cache_bytes
+        moved = work.weight_bytes * (1 if is_cached else work.n_passes) + work.other_bytes
+        cycles = sum(n * self.cycles[_variant(work.n_cols), kind] for kind, n in work.tiles.items())
+        return work.n_launches * self.launch_us / 1e6 + max(
+            moved / self.bytes_per_s,
+            cycles / self.cycles_per_s + work.attention_flops / self.attention_flops_per_s,
+        )
+
+    def step_s(self, works: Sequence[Work]) -> float:
+        return sum(self.seconds(work) for work in works)
+
+
+def _variant(n_cols: int) -> int:
+    """The kernels there are: for 1, 2 and 4 tiles of activations."""
+    return next(n for n in (1, 2, 4) if n >= min(n_cols, 4))
+
+
+def prefill_s(
+    rates: Rates,
+    program: Program,
+    n_tokens: int,
+    extra: Callable[[int], Sequence[Work]] = lambda _: (),
+    n_rows: int = PREFILL_ROWS,
+) -> float:
+    """Reading a text in steps of `n_rows`, the last token's logits asked for; `extra` has what else
+    a step of so many rows does."""
+    total = 0.0
+    for start in range(0, n_tokens, n_rows):
+        n = min(n_rows, n_tokens - start)
+        total += rates.step_s(count(program, n, start, 1, extra(n)))
+    return total
