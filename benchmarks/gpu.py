@@ -246,10 +246,12 @@ def main() -> int:
     model = engine._model
     if not isinstance(model, GpuModel):
         raise SystemExit(f"the model runs on {engine.info.backend}, expected a GPU: --backend")
+    calibration = engine.calibrate()
     report: dict[str, Any] = {
         "model": args.model,
         "backend": engine.info.backend,
         "device": model._driver.device,
+        "calibration": msgspec.to_builtins(calibration, str_keys=True),
         "speeds": speeds(engine),
         "verify_past": VERIFY_PAST,
         "step_ms": step_costs(engine),

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from engine.backends.arena import activations_of
+from engine.backends.gpu.defaults import defaults_of
 from engine.backends.gpu.fusing import AttentionRound, Linears, RopeWrite, Rounded, fuse
 from engine.backends.gpu.lowering import SPLIT_ROWS
 from engine.backends.gpu.packing import BLOCK, TILE_ROWS, Format, format_of, packed_bytes
@@ -16,8 +17,7 @@ from engine.program import Program
 
 HALF_BYTES = 2
 PREFILL_ROWS = 512
-# Rows that one pass over a matrix serves (lowering.py): of tall ones, fewer.
-PASS_ROWS, TALL_PASS_ROWS, TALL_BLOCKS = 64, 32, 96
+TALL_BLOCKS = 96  # lowering.py's
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,9 @@ def count(
 def _linears(op: Linears, n_rows: int, n_out: int) -> Work:
     rows = n_rows if op.x.rows is Rows.STEP else n_out
     n_blocks = op.x.width // BLOCK
-    most = TALL_PASS_ROWS if n_blocks >= TALL_BLOCKS else PASS_ROWS
+    shapes = defaults_of("")
+    is_tall = n_blocks >= TALL_BLOCKS
+    most = TILE_ROWS * (shapes.tall_linear_tiles if is_tall else shapes.linear_tiles)
     n_row_tiles = -(-rows // TILE_ROWS)
     tiles: dict[Format, int] = {}
     n_bytes = 0

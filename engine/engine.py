@@ -5,8 +5,9 @@ Puts together what the other modules own: weights, Program, backend, sessions, p
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from time import monotonic
+from time import monotonic, perf_counter
 from typing import Literal
 
 import numpy as np
@@ -14,6 +15,8 @@ import platformdirs
 from numpy.typing import NDArray
 
 from engine import catalogue
+from engine.calibrating import Calibrating
+from engine.calibration import Calibration
 from engine.cancel import CancelToken
 from engine.config import EngineConfig
 from engine.decode import Decoded, DecodeLimits, HealingConstraint, OnText, decode
@@ -23,7 +26,6 @@ from engine.gguf.reader import GgufFile
 from engine.healing import heal
 from engine.kv_blocks import BlockPool
 from engine.loading import MOST_OUT_ROWS, LoadedModel, load_model
-from engine.machine import cpu_name
 from engine.pflash.loading import load_pflash
 from engine.pflash.pflash import PFlash
 from engine.pflash.scorer import Scorer
@@ -46,6 +48,7 @@ from engine.session import ROOT, Session, StepCancelled, Verified
 from engine.speculation.costs import (
     CostFile,
     StepCosts,
+    assumed_costs,
     guessed_costs,
     keep_corrected,
     measured_costs,
@@ -105,12 +108,22 @@ class Engine:
         self._pool.evict = self._cache.evict_one
         self._store = _prefix_store(info, config)
         self._stats = EngineStats()
-        machine = f"{cpu_name()} {info.backend} {info.n_threads} {config.is_exact}"
-        self._cost_file = CostFile(Path(info.path), machine)
-        self._costs = self._step_costs(config)
+        self._cost_file = CostFile(Path(info.path), loaded.backend.identity())
+        self._costs = self._step_costs(config, loaded.backend.tree_budget)
         self._speculation = Speculation(
             config.speculation, self._costs, loaded.drafter, config.tree_budget
         )
+        self._calibrating: Calibrating | None = None
+        if loaded.backend.tree_budget is not None:
+            self._calibrating = Calibrating(
+                loaded.backend,
+                loaded.model,
+                loaded.drafter,
+                partial(Session, loaded.model, loaded.kv, self._pool, info.n_ctx),
+                self._speculation,
+                name=Path(info.name).name,
+                is_wanted=config.speculation != "off",
+            )
         self._separators = sorted({*tokenizer.special_tokens.values(), *tokenizer.end_ids})
 
     @classmethod
@@ -236,10 +249,21 @@ class Engine:
             forget()
             self._set_cancelled(False)
 
+    def calibrate_some(self) -> bool:
+        """Makes one measurement of a GPU's first load of a model of this shape; False once there
+        are none to make. Raises NativeError."""
+        return self._calibrating is not None and self._calibrating.run_some()
+
+    def calibrate(self, clock: Callable[[], float] = perf_counter) -> Calibration | None:
+        """Measures anew, whatever is kept, within two seconds. None on the processor, where steps
+        are measured when a model is first loaded."""
+        return None if self._calibrating is None else self._calibrating.run(clock)
+
     def close(self) -> None:
         """Drops the cache; the memory goes with the object."""
         self._cache.clear()
-        keep_corrected(self._costs, self._cost_file)
+        if self._calibrating is None:
+            keep_corrected(self._costs, self._cost_file)
 
     def _set_cancelled(self, is_cancelled: bool) -> None:
         self._model.set_cancelled(is_cancelled)
@@ -298,9 +322,11 @@ class Engine:
             rates=self._speculation.lookup_rates,
         )
 
-    def _step_costs(self, config: EngineConfig) -> StepCosts:
+    def _step_costs(self, config: EngineConfig, tree_budget: int | None) -> StepCosts:
         if config.speculation == "off":
             return guessed_costs()
+        if tree_budget is not None:
+            return assumed_costs(tree_budget)
         session = self.session()
 
         def step(n_rows: int) -> None:

@@ -48,6 +48,12 @@ class Scheduler(Generic[ItemT]):
         return len(self._waiting)
 
     @property
+    def is_idle(self) -> bool:
+        """Whether `next` would wait."""
+        with self._changed:
+            return not self._waiting and not self._is_closed
+
+    @property
     def running(self) -> ItemT | None:
         """The item given out by the last `next`, until the consumer asks for another."""
         return self._running

@@ -67,6 +67,10 @@ class LoadedEngine(Protocol):
         on_text: Callable[[str], bool] | None = None,
     ) -> GenerateResult: ...
     def select(self, request: SelectRequest, cancel: CancelToken) -> Selection: ...
+    def calibrate_some(self) -> bool:
+        """Uses a moment in which nothing is asked for; False once there is nothing to measure."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -122,10 +126,21 @@ class Worker:
         try:
             self._note_stats(engine)
             self._send(Loaded(engine.info))
-            while (job := self._scheduler.next()) is not None:
+            while (job := self._next(engine)) is not None:
                 self._run_job(engine, job)
         finally:
             engine.close()
+
+    def _next(self, engine: LoadedEngine) -> Job | None:
+        """The next job; until there is one the engine measures what it has not yet."""
+        try:
+            while self._scheduler.is_idle and engine.calibrate_some():
+                pass
+        except DeviceLostError:
+            raise
+        except EngineError as error:
+            _log.warning("calibrating failed: %s", error)
+        return self._scheduler.next()
 
     def handle(self, frame: ToChild) -> None:
         """Act on a frame at once, on the caller's thread."""

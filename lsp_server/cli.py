@@ -12,6 +12,7 @@ from functools import partial
 from engine.errors import EngineError
 from lsp_server import (
     cli_bench,
+    cli_calibrate,
     cli_complete,
     cli_context,
     cli_demo,
@@ -35,6 +36,7 @@ _COMMANDS = (
     cli_demo,
     cli_models,
     cli_doctor,
+    cli_calibrate,
     cli_bench,
     cli_train_drafter,
 )

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from engine import catalogue, memory
 from engine.backends.gpu.discovery import discover
+from engine.calibration import kept_calibrations
 from engine.cancel import CancelToken
 from engine.config import EngineConfig
 from engine.engine import Engine
@@ -22,6 +23,7 @@ from engine.errors import EngineError
 from engine.machine import cpu_name
 from engine.request import GenerateRequest, PromptPart
 from engine.topology import Topology, read_topology
+from lsp_server.cli_calibrate import describe as describe_calibration
 from lsp_server.cli_models import describe
 from lsp_server.cli_options import Commands
 
@@ -30,6 +32,7 @@ _BETTER = "qwen2.5-coder-1.5b"
 _USEFUL_TOKENS_PER_S = 8.0
 _MOST_LOAD_RATIO = 1.6  # KV cache and activations beside the weights
 _PROBE_TOKENS = 16
+_MOST_CALIBRATIONS = 4
 
 
 def add_parser(commands: Commands) -> None:
@@ -188,6 +191,7 @@ def calibration() -> dict[str, Any]:
         "folder": str(folder),
         "models_with_step_costs": len(list(folder.glob("step_costs/*.json"))),
         "gpu_kernel_images": len(list(folder.glob("kernels/*.image"))),
+        "gpus": [describe_calibration(found) for found in kept_calibrations()],
     }
 
 
@@ -216,7 +220,13 @@ def memory_text(free: int | None, default_model_bytes: int | None) -> str:
 def calibration_text(kept: dict[str, Any]) -> str:
     n_costs, n_images = kept["models_with_step_costs"], kept["gpu_kernel_images"]
     costs = f"step costs of {n_costs} models are known" if n_costs else "no step costs known yet"
-    return costs + (f"; GPU kernels are compiled ({n_images})" if n_images else "")
+    lines = [costs + (f"; GPU kernels are compiled ({n_images})" if n_images else "")]
+    lines += [
+        f"{one['model']} on {one['device']}: a step takes {one['step_ms'][1]:.2f} ms, "
+        f"up to {one['cheap_rows']} rows at most a quarter more"
+        for one in kept["gpus"][:_MOST_CALIBRATIONS]
+    ]
+    return "\n".join(lines)
 
 
 def show(found: dict[str, Any]) -> None:
@@ -241,7 +251,7 @@ def show(found: dict[str, Any]) -> None:
     table.add_row(
         "speed", "not measured" if speed is None else f"{speed:.0f} tok/s (default model)"
     )
-    table.add_row("calibration", calibration_text(found["calibration"]))
+    table.add_row("calibration", escape(calibration_text(found["calibration"])))
     table.add_row("recommended", found["recommended_model"])
     console.print(table)
     for problem in found["problems"]:

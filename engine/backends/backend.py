@@ -93,6 +93,12 @@ class Backend(Protocol):
     name: str
     n_threads: int  # of the host, where it is the host that computes
     prefill_rows: int  # of a step that reads a prompt
+    # Drafts of a step until steps are measured, in the background; None: at once, when loading.
+    tree_budget: int | None
+
+    def identity(self) -> str:
+        """All of the device and what runs on it that measured times depend on."""
+        ...
 
     def prepare(self, model_bytes: int, n_ctx: int) -> None:
         """Hears how much the models take together and how far texts reach, before the first is

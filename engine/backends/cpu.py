@@ -17,6 +17,7 @@ from engine.backends.arena import plan_arena
 from engine.backends.backend import KV_BLOCK_TOKENS, Bytes, Floats, Int32s
 from engine.config import KvCacheType
 from engine.errors import NativeError
+from engine.machine import cpu_name
 from engine.ops import (
     Activation,
     Argmax,
@@ -210,6 +211,7 @@ class CpuBackend:
     # each model's best (benchmarks/prefill_rows.py); the smaller, the sooner a cancelled request
     # ends.
     prefill_rows = 128
+    tree_budget: int | None = None  # steps are measured when a model is loaded
 
     def __init__(self, n_threads: int | None = None, *, is_exact: bool = False) -> None:
         self.name = f"cpu ({isa_name()})"
@@ -219,6 +221,9 @@ class CpuBackend:
         self.n_threads = most if n_threads is None else min(n_threads, most)
         self._is_chosen = n_threads is not None
         self._first: CpuModel | None = None  # the others step on its threads
+
+    def identity(self) -> str:
+        return f"{cpu_name()} {self.name} {self.n_threads} {self._is_exact}"
 
     def prepare(self, model_bytes: int, n_ctx: int) -> None:
         if not self._is_chosen:

@@ -15,7 +15,7 @@ _LEAST_GAIN = 1.03  # over plain decoding, or the estimate's own error decides
 _PROMISING_TOKENS, _REFUSED_STEPS, _TRIED_NODES = 2.0, 64, 7
 _PROBE_SHARE = 0.01  # of the time may go into finding out whether drafting has begun to pay
 _LEAST_PROBE_STEPS, _MOST_PROBE_STEPS = 8, 256
-_BLOCK_ROWS = (4, 8, 12, 16)  # as drafters are trained; and few rows where little is accepted
+BLOCK_ROWS = (4, 8, 12, 16)  # as drafters are trained; and few rows where little is accepted
 _GUESSED_SURVIVAL = 0.65  # of a path from depth to depth, until there is experience
 _GUESSED_DRAFT_SHARE = 0.4  # of a plain step, until the first draft
 _LEARNING_RATE = 0.1
@@ -34,7 +34,7 @@ class Controller:
     def __init__(self, costs: StepCosts, most_block_rows: int = 0) -> None:
         """`most_block_rows` is the drafter's; 0 where there is none."""
         self.costs = costs
-        self._options = [n for n in _BLOCK_ROWS if n <= most_block_rows]
+        self._options = [n for n in BLOCK_ROWS if n <= most_block_rows]
         if most_block_rows > 1 and most_block_rows not in self._options:
             self._options.append(most_block_rows)
         self._draft_ms: dict[int, float] = {}
@@ -51,6 +51,7 @@ class Controller:
         mistaken, and only real steps correct them.
         """
         by_rows, tokens = self.costs.by_rows, expected_tokens(tree)
+        tokens = tokens[: self.costs.most_rows]
         rates = [n / by_rows[n_rows] for n_rows, n in enumerate(tokens, start=1)]
         best = max(range(len(rates)), key=rates.__getitem__)
         if rates[best] > _LEAST_GAIN * rates[0]:
@@ -58,7 +59,7 @@ class Controller:
         if tokens[-1] >= _PROMISING_TOKENS:
             self._n_refused += 1
             if self._n_refused % _REFUSED_STEPS == 0:
-                best = min(_TRIED_NODES, tree.n_nodes)
+                best = min(_TRIED_NODES, len(rates) - 1)
                 return Choice(best, rates[best])
         return Choice(0, rates[0])
 

@@ -26,17 +26,25 @@ _CORRECTED_FROM_STEPS = 500
 # noise alone would carry costs that no step corrects ever further up.
 _DOWN_SHARE, _UP_SHARE = 0.5, 0.3
 _COMMON_PART = 0.4
+_ASSUMED_GROWTH = 1.3  # of 32 rows on a GPU, where weights are what a step waits for
 _MOST_SURPRISE = 1.5  # a step may be interrupted: one alone proves little
 
 
 class StepCosts:
     """Milliseconds of a step of 1..64 rows."""
 
-    def __init__(self, anchors_ms: Mapping[int, float], *, is_guess: bool = False) -> None:
+    def __init__(
+        self,
+        anchors_ms: Mapping[int, float],
+        *,
+        is_guess: bool = False,
+        most_rows: int = MOST_ROWS,
+    ) -> None:
         """`anchors_ms` has 1 and any others of ANCHOR_ROWS; in between and beyond, costs grow in
         lines.
 
-        Of a guess, only the proportions count: the first real step sets the scale."""
+        Of a guess, only the proportions count: the first real step sets the scale. Steps of more
+        than `most_rows` are not to be relied on."""
         rows = sorted(anchors_ms)
         known = np.interp(ANCHOR_ROWS, rows, [anchors_ms[n] for n in rows]).tolist()
         for i in range(ANCHOR_ROWS.index(rows[-1]) + 1, len(ANCHOR_ROWS)):
@@ -47,7 +55,7 @@ class StepCosts:
             known[i] = min(known[i], known[i + 1])
         known = [min(ms, n * known[0]) for n, ms in zip(ANCHOR_ROWS, known, strict=True)]
         self._anchors = known
-        self.is_guess = is_guess
+        self.is_guess, self.most_rows = is_guess, most_rows
         self.n_observed = 0
         self.by_rows = self._interpolate()
 
@@ -68,6 +76,12 @@ class StepCosts:
             part = _COMMON_PART + (1 - _COMMON_PART) * _nearness(i, rows, n_rows)
             self._anchors[i] *= surprise ** (share * part)
         self.by_rows = self._interpolate()
+
+    def adopt(self, measured: "StepCosts") -> None:
+        """Become `measured`, for all who hold these costs."""
+        self._anchors, self.by_rows = list(measured._anchors), list(measured.by_rows)
+        self.is_guess, self.most_rows = measured.is_guess, measured.most_rows
+        self.n_observed = 0
 
     def anchors_ms(self) -> dict[int, float]:
         return dict(zip(ANCHOR_ROWS, self._anchors, strict=True))
@@ -107,6 +121,11 @@ def _nearness(i: int, rows: int, n_rows: int) -> float:
 def guessed_costs() -> StepCosts:
     """Costs of no machine in particular, for who only observes."""
     return StepCosts({1: 1.0}, is_guess=True)
+
+
+def assumed_costs(tree_budget: int) -> StepCosts:
+    """A GPU's before it is measured: up to `tree_budget` drafts cost little, more are not tried."""
+    return StepCosts({1: 1.0, 32: _ASSUMED_GROWTH}, is_guess=True, most_rows=1 + tree_budget)
 
 
 def measure(step: Callable[[int], None], most_rows: int) -> StepCosts:

@@ -186,6 +186,12 @@ class Speculation:
         self.lookup_rates = LookupRates()
         self.mode_of(None)
 
+    def adopt(self, costs: StepCosts, draft_ms: Mapping[int, float]) -> None:
+        """Goes by measured costs from now on, of steps and of blocks of drafts."""
+        self._controller.costs.adopt(costs)
+        for n_rows, ms in draft_ms.items():
+            self._controller.observe_draft(n_rows, ms)
+
     def mode_of(self, requested: SpeculationMode | None) -> SpeculationMode:
         """Who drafts for a request: nobody at all if the model was loaded that way."""
         mode = requested if requested is not None and self._mode != "off" else self._mode

@@ -51,6 +51,17 @@ class FakeEngine:
         self.info = _info(config.model, config.backend)
         self._backend = config.backend
         self._stats = EngineStats()
+        self.n_calibrated = 0
+
+    def calibrate_some(self) -> bool:
+        """A model named "calibrating" has two measurements to make, "calibrating:lost" loses its
+        device with the second, "calibrating:bad" fails then."""
+        self.n_calibrated += 1
+        if self.n_calibrated == 2 and self.info.name == "calibrating:lost":
+            raise DeviceLostError("calibrating", "it is gone")
+        if self.n_calibrated == 2 and self.info.name == "calibrating:bad":
+            raise NativeError("calibrating", "a kernel is broken")
+        return self.info.name.startswith("calibrating") and self.n_calibrated <= 2
 
     @classmethod
     def load(

@@ -284,3 +284,14 @@ def test_what_nobody_wants_any_more_is_not_put_back(end: str):
         case "closed":
             scheduler.close()
     assert not scheduler.put_back(running)
+
+
+def test_a_scheduler_is_idle_until_something_waits_and_never_once_closed():
+    scheduler: Scheduler[Item] = Scheduler()
+    assert scheduler.is_idle
+    scheduler.submit(Item(1))
+    assert not scheduler.is_idle
+    scheduler.next()
+    assert scheduler.is_idle
+    scheduler.close()
+    assert not scheduler.is_idle

@@ -272,3 +272,19 @@ def test_a_cancelled_selection_says_so(running, is_running: bool):
         running.generate(3, "say a")  # waits behind it
     running.worker.handle(Cancel(2))
     assert running.wait_for(lambda f: isinstance(f, Selected)).selection.is_cancelled
+
+
+@pytest.mark.parametrize("model", ["calibrating", "calibrating:bad"])
+def test_while_nothing_is_asked_for_the_engine_measures(model):
+    running = Running(model)
+    running.wait_for(lambda frame: isinstance(frame, Loaded))
+    running.generate(1, "hello")
+    assert isinstance(running.answer(1), Done)
+    running.end()
+    assert running.failure is None
+
+
+def test_a_device_lost_while_measuring_ends_the_worker():
+    running = Running("calibrating:lost")
+    running.thread.join(timeout=10)
+    assert isinstance(running.failure, DeviceLostError)

@@ -1,14 +1,17 @@
 """GpuBackend: models on one device (`engine.backends.backend.Backend`)."""
 
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 
 from engine.backends.backend import Bytes
+from engine.backends.gpu.defaults import defaults_of
 from engine.backends.gpu.device_weights import MOST_POSITIONS, DeviceWeights
 from engine.backends.gpu.driver import Driver
 from engine.backends.gpu.images import load_kernels
 from engine.backends.gpu.kv import GpuKvCache, block_bytes
 from engine.backends.gpu.model import GpuModel
 from engine.backends.gpu.packing import is_packable
+from engine.backends.gpu.source import kernel_source
 from engine.backends.gpu.splits import n_splits_of, partial_bytes
 from engine.config import KvCacheType
 from engine.errors import RequestError
@@ -21,15 +24,20 @@ DEFAULT_POSITIONS = 2048  # of a model that is made without a plan
 class GpuBackend:
     """The device behind `driver`. Raises CompileError when the kernels cannot be had."""
 
-    prefill_rows = 512
-
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
         self._functions = load_kernels(driver)
         self._weights = DeviceWeights(driver)
         self.name = f"{driver.name} ({driver.device}, {driver.arch})"
         self.n_threads = 1
+        defaults = defaults_of(driver.arch)
+        self.prefill_rows = defaults.prefill_rows
+        self.tree_budget: int | None = defaults.tree_budget
         self._n_ctx = DEFAULT_POSITIONS
+
+    def identity(self) -> str:
+        driver, source = self._driver, sha256(kernel_source().encode()).hexdigest()
+        return "\n".join((driver.name, driver.device, driver.arch, driver.compiler(), source))
 
     def prepare(self, model_bytes: int, n_ctx: int) -> None:
         if n_ctx > MOST_POSITIONS:

@@ -10,6 +10,7 @@ from gguf.quants import dequantize
 from numpy.typing import NDArray
 
 from engine.backends.backend import Bytes
+from engine.backends.gpu.defaults import defaults_of
 from engine.backends.gpu.driver import Address, Driver
 from engine.backends.gpu.packing import Format, pack
 from engine.ops import Weight
@@ -32,7 +33,7 @@ class DeviceWeights:
     """Uploads on first use. Freed with the object."""
 
     def __init__(self, driver: Driver) -> None:
-        self._driver = driver
+        self._driver, self.defaults = driver, defaults_of(driver.arch)
         self._found: dict[object, Any] = {}
         self._sources: list[Bytes] = []  # kept, for the cache knows them by their addresses
         self._addresses: list[Address] = []

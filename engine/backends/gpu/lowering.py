@@ -197,7 +197,8 @@ class Lowering:
 
         # The sums of a tall matrix are shared by twice as many warps.
         is_tall = x.width // 32 >= _TALL_BLOCKS
-        most = 2 if is_tall else _MOST_LINEAR_TILES
+        defaults = self._device.defaults
+        most = defaults.tall_linear_tiles if is_tall else defaults.linear_tiles
 
         def n_cols(bucket: Bucket) -> int:
             n = _ceil(bucket.rows(x.rows), _TILE)

@@ -5,7 +5,7 @@ from math import log
 import pytest
 
 from engine.speculation.controller import Controller
-from engine.speculation.costs import StepCosts
+from engine.speculation.costs import StepCosts, assumed_costs
 from engine.speculation.draft import ChainDraft, DraftTree
 from engine.speculation.tree import build_tree
 
@@ -133,3 +133,11 @@ def test_short_blocks_are_chosen_where_little_is_accepted() -> None:
     for _ in range(100):
         deciding.observe_block(15, 15, 15)
     assert few < deciding.choose_block(0.01, 64) == 16
+
+
+@pytest.mark.parametrize("budget", [8, 22])
+def test_before_steps_are_measured_the_assumed_budget_is_kept_to(budget: int) -> None:
+    deciding = Controller(assumed_costs(budget))
+    assert deciding.choose_size(chain(0.999)).n_nodes == budget
+    deciding.costs.adopt(StepCosts({1: 1.0, 64: 1.2}))
+    assert deciding.choose_size(chain(0.999)).n_nodes == 63

@@ -9,6 +9,7 @@ from engine.speculation.costs import (
     ANCHOR_ROWS,
     CostFile,
     StepCosts,
+    assumed_costs,
     guessed_costs,
     keep_corrected,
     measure,
@@ -168,3 +169,22 @@ def test_kept_costs_spare_the_measurement(tmp_path: Path) -> None:
         raise AssertionError(f"measured {n_rows} rows")
 
     assert measured_costs(never, 64, file(tmp_path)).ms(1) == pytest.approx(11.0)
+
+
+def test_assumed_costs_are_cheap_and_reach_as_far_as_the_budget() -> None:
+    costs = assumed_costs(22)
+    assert costs.is_guess
+    assert costs.most_rows == 23
+    costs.observe(1, 8.0)
+    assert 8.0 < costs.ms(23) < 1.5 * 8.0
+
+
+def test_measured_costs_replace_what_was_assumed_for_all_who_hold_it() -> None:
+    costs = assumed_costs(22)
+    table = costs.by_rows
+    costs.adopt(StepCosts(ANCHORS))
+    assert (costs.is_guess, costs.most_rows) == (False, 64)
+    assert costs.by_rows != table
+    measured = StepCosts(ANCHORS)
+    costs.observe(8, 1000.0)
+    assert measured.anchors_ms() == ANCHORS  # they have nothing in common

@@ -1,0 +1,34 @@
+"""What is assumed of a GPU by its architecture, until it has been measured (engine/calibration.py).
+
+Tree budgets are what was published for these architectures (SPEC B.8); shapes of tiles are chosen
+by registers (benchmarks/budgets) and are not measured at run time.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Defaults:
+    """`tree_budget` drafts a step at most; `prefill_rows` of a step that reads a prompt; tiles of
+    16 rows that one pass over a matrix serves, and over a tall one (lowering.py)."""
+
+    tree_budget: int
+    prefill_rows: int = 512
+    linear_tiles: int = 4
+    tall_linear_tiles: int = 2
+
+
+# By the beginning of an architecture's name; the longest one counts.
+TABLE = {
+    "": Defaults(tree_budget=16),
+    "gfx110": Defaults(tree_budget=8),
+    "gfx115": Defaults(tree_budget=22),
+    "gfx120": Defaults(tree_budget=22),
+    "sm_8": Defaults(tree_budget=22),
+    "sm_9": Defaults(tree_budget=31),
+    "sm_12": Defaults(tree_budget=22),
+}
+
+
+def defaults_of(arch: str) -> Defaults:
+    return TABLE[max((name for name in TABLE if arch.startswith(name)), key=len)]
