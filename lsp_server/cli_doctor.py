@@ -145,8 +145,9 @@ def gpu_rows(gpus: list[dict[str, Any]]) -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     for gpu in gpus:
         memory_kind = "shared memory" if gpu["is_integrated"] else "memory"
+        units = "1 unit" if gpu["n_units"] == 1 else f"{gpu['n_units']} units"
         text = (
-            f"{gpu['name']} ({gpu['arch']}, {gpu['n_units']} units, {gpu['driver']}), "
+            f"{gpu['name']} ({gpu['arch']}, {units}, {gpu['driver']}), "
             f"{gpu['free_bytes'] / 2**30:.1f} of {gpu['memory_bytes'] / 2**30:.1f} GiB "
             f"{memory_kind} free"
         )
@@ -255,6 +256,7 @@ def show(found: dict[str, Any]) -> None:
     table.add_row("recommended", found["recommended_model"])
     console.print(table)
     for problem in found["problems"]:
-        console.print(f"[red]{escape(problem['what'])}[/red]\n  → {escape(problem['do'])}")
+        text = f"[red]{escape(problem['what'])}[/red]\n  → {escape(problem['do'])}"
+        console.print(text, soft_wrap=True)  # a command is copied as one line
     if not found["problems"]:
         console.print("[green]no problems found[/green]")
