@@ -55,8 +55,9 @@ class Acceptance:
     def accept(self, id: str, n_units: int | None = None) -> Offer | None:
         """Note that a text was accepted up to so many UTF-16 units, or whole.
 
-        Lengths are cumulative and may be reported again. Returns the offer when it was accepted for
-        the first time: `check` it later.
+        Lengths are cumulative and may be reported again; as clients count them, they include what
+        the user typed of an offer that stayed on the screen meanwhile. Returns the offer when it
+        was accepted for the first time: `check` it later.
         """
         offer = self._offers.get(id)
         if offer is None:

@@ -55,7 +55,8 @@ def test_keys_menus_and_links_run_commands_there_are() -> None:
     used = [binding["command"] for binding in CONTRIBUTES["keybindings"]]
     used += [item["command"] for menu in CONTRIBUTES["menus"].values() for item in menu]
     used += re.findall(r"\(command:([\w.-]+)\)", json.dumps(CONTRIBUTES["walkthroughs"]))
-    assert set(used) <= set(DECLARED)
+    ours = {name for name in used if not name.startswith("editor.action.")}
+    assert ours <= set(DECLARED)
 
 
 def test_the_lock_file_names_no_registry_but_the_public_one() -> None:

@@ -1,8 +1,9 @@
 """The real server over stdio or TCP, with an engine that says what it is told to.
 
 A model called "held" never finishes a completion. With `--wants FILE` the engine wants to write one
-of the texts in a JSON list: it goes on with the one whose beginning the prompt ends with. With
-`--edit TEXT` that is its answer to every instruction.
+of the texts in a JSON list: it goes on with the one whose beginning the prompt ends with, and where
+a variant is asked for, with another one that begins so. With `--edit TEXT` that is its answer to
+every instruction.
 """
 
 import argparse
@@ -32,17 +33,24 @@ class WantingEngine(ScriptedEngine):
     ) -> GenerateResult:
         is_chat = any(part.text == "<|im_start|>" for part in request.prompt if part.is_special)
         texts = [part.text.replace("\r\n", "\n") for part in request.prompt if not part.is_special]
-        self.text = self._edit if is_chat else self._continuation(texts)
+        if is_chat:
+            self.text = self._edit
+        else:
+            texts = self._continuations(texts) or [""]
+            seed = request.sampling.seed if request.sampling.temperature > 0 else 0
+            self.text = texts[seed % len(texts)]
         return await super().generate(request, on_text)
 
-    def _continuation(self, texts: list[str]) -> str:
+    def _continuations(self, texts: list[str]) -> list[str]:
+        """What the wanted texts go on with that have most of their beginning in a prompt."""
         heads = [
             (n_chars, wanted[n_chars:])
             for wanted in self._wanted
             for n_chars in range(1, len(wanted))
             if any(text.endswith(wanted[:n_chars]) for text in texts)
         ]
-        return max(heads, default=(0, ""))[1]
+        longest = max((n_chars for n_chars, _ in heads), default=0)
+        return [text for n_chars, text in heads if n_chars == longest]
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -8,7 +8,7 @@ import { DID_PARTIALLY_ACCEPT_COMPLETION, DID_SHOW_COMPLETION } from './protocol
 import type { Server } from './server';
 
 const ACCEPTED = 'flash-lsp.completionAccepted';
-/** By the time an acceptance is heard of, the editor may have asked for what comes next. */
+/** The editor keeps a suggestion while it is typed, for which it asks at every key. */
 const REMEMBERED = 24;
 
 export class Suggestions implements vscode.Disposable {
@@ -48,7 +48,10 @@ export class Suggestions implements vscode.Disposable {
     this.command.dispose();
   }
 
-  /** Have the server run the command of the offer that ends at the cursor. */
+  /** Have the server run the command of the newest offer that ends at the cursor.
+
+  The editor may hold an older answer with the same end, of which parts were reported by the newer.
+  */
   private async accepted(): Promise<void> {
     const found = this.atCursor().find(({ offer, inserted }) => isWhole(offer, inserted));
     const server = this.server();
@@ -103,10 +106,7 @@ export class Suggestions implements vscode.Disposable {
   }
 }
 
-/** The offer in an item of the server, which gets a command of ours in the place of its own.
-
-VS Code forgets the arguments of a command with the list it came in, at times before it runs it.
-*/
+/** The offer in an item of the server, which gets a command of ours in the place of its own. */
 function offerOf(document: vscode.TextDocument, item: vscode.InlineCompletionItem): Offer[] {
   const { insertText, range, command } = item;
   if (typeof insertText !== 'string' || range === undefined || command === undefined) {

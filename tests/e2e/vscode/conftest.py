@@ -20,6 +20,8 @@ ARTIFACTS = ROOT / "artifacts"
 # What the scripted engine wants to write, and its answer to every instruction.
 GREETING = 'def greet(name):\n    return "Hello, " + name\n'
 STORM = "values = [" + ", ".join(f"element_{n}" for n in range(20)) + "]\n"
+FAREWELLS = [f'def farewell(name):\n    return "{word}, " + name\n' for word in ("Bye", "So long")]
+TALLY = "def tally(counts):\n    amount = 0\n    for count in counts:\n        amount += count\n"
 EDITED = "def total(items):\n    return sum(items)\n"
 
 
@@ -43,8 +45,11 @@ async def window(vsix: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncI
 
     folder = tmp_path_factory.mktemp("vscode")
     wants = folder / "wants.json"
-    wants.write_text(json.dumps([GREETING, STORM]), encoding="utf-8")
+    wants.write_text(json.dumps([GREETING, STORM, *FAREWELLS, TALLY]), encoding="utf-8")
     command = [sys.executable, str(SERVER), "--wants", str(wants), "--edit", EDITED]
-    last = ARTIFACTS / "vscode-last.png"
-    async with opened(vsix, folder, {"flash-lsp.command": command}, last=last) as window:
+    settings = {
+        "flash-lsp.command": command,
+        "editor.wordBasedSuggestions": "currentDocument",  # in the popup, when it is asked for
+    }
+    async with opened(vsix, folder, settings, last=ARTIFACTS / "vscode-last.png") as window:
         yield window

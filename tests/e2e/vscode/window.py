@@ -15,7 +15,10 @@ from tests.e2e.vscode.code_server import CodeServer
 
 TIMEOUT_MS = 60_000.0
 _WIDTH, _HEIGHT = 1200, 760
-_GHOST = ":is(.ghost-text, .ghost-text-decoration, .suggest-preview-text):visible"
+_GHOST_CLASSES = (
+    "ghost-text ghost-text-decoration ghost-text-decoration-preview suggest-preview-text"
+)
+_GHOST = f":is({', '.join('.' + name for name in _GHOST_CLASSES.split())}):visible"
 _OPTIONS = (
     "--no-sandbox",  # a container's root has no other way; the page is our own
     "--disable-gpu",
@@ -149,6 +152,12 @@ class Window:
         button = self.page.locator(".notification-toast .monaco-button")
         await button.filter(has_text=name).first.click()
 
+    async def confirm(self, question: str, answer: str) -> None:
+        """Answer a question that stands before everything else."""
+        box = self.page.locator(".monaco-dialog-box").filter(has_text=question)
+        await box.locator(".monaco-button").filter(has_text=answer).first.click()
+        await box.wait_for(state="detached")
+
     async def choose_action(self, title: str) -> None:
         row = self.page.locator(".action-widget .monaco-list-row").filter(has_text=title)
         await row.first.click()
@@ -207,6 +216,19 @@ class Window:
             })"""
         )
         return "".join(text for *_, text in sorted(pieces)).replace("\xa0", " ")
+
+    async def ghost_is(self, text: str) -> None:
+        """Wait until this is the suggestion."""
+
+        async def is_so() -> bool:
+            return not await self._has_no_ghost() and await self.ghost() == text
+
+        await self.until(is_so, f"the suggestion {text!r}")
+
+    async def popup(self, selected: str) -> None:
+        """Wait for the popup of completions to have this selected."""
+        row = self.page.locator(".suggest-widget.visible .monaco-list-row.focused")
+        await row.filter(has_text=selected).wait_for()
 
     async def gone(self) -> None:
         await self.until(self._has_no_ghost, "the suggestion to go")
