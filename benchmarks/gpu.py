@@ -221,10 +221,14 @@ def launches(
 
 def all_launches(engine: Engine) -> dict[str, list[dict[str, Any]]]:
     """By the step's rows, and for the long one "rows after tokens"."""
-    found = {str(step[0]): launches(engine, *step, n_repeated=N_REPEATED) for step in LAUNCH_STEPS}
-    n_rows, n_past, _ = LONG_STEP
+    most = engine._model.max_rows  # a calibration may have found fewer to be faster
+    found: dict[str, list[dict[str, Any]]] = {}
+    for n_rows, n_past, n_out in LAUNCH_STEPS:
+        n = min(n_rows, most)
+        found[str(n)] = launches(engine, n, n_past, n_out, N_REPEATED)
+    n_rows, n_past, n_out = min(LONG_STEP[0], most), *LONG_STEP[1:]
     if n_past + n_rows <= engine.info.n_ctx:
-        found[f"{n_rows} after {n_past}"] = launches(engine, *LONG_STEP, n_repeated=4)
+        found[f"{n_rows} after {n_past}"] = launches(engine, n_rows, n_past, n_out, 4)
     return found
 
 

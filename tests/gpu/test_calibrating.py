@@ -1,5 +1,8 @@
 """A model's calibration on the emulated GPU, by a clock of our own."""
 
+import queue
+import threading
+import time
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
@@ -14,7 +17,10 @@ from engine.cancel import CancelToken
 from engine.config import EngineConfig
 from engine.engine import Engine
 from engine.errors import CompileError
+from engine.frames import Accepted, Done, Generate, Loaded, Progress, Text, ToParent
 from engine.request import GenerateRequest, PromptPart
+from engine.worker import Worker
+from tests.engine.fake_engine import request
 from tests.tiny_gguf import write_tiny_gguf
 
 
@@ -146,3 +152,29 @@ def test_times_belong_to_a_device_and_its_kernels(cache: Path, monkeypatch) -> N
     monkeypatch.undo()
     backend._driver.arch = "another"
     assert backend.identity() != before
+
+
+def test_a_worker_calibrates_by_itself_and_answers_meanwhile(cache: Path, path: Path) -> None:
+    load(path).close()  # skips where kernels cannot be compiled
+    said: queue.Queue[ToParent] = queue.Queue()
+    worker = Worker("engine.engine:Engine", said.put)
+    config = EngineConfig(
+        model=str(path), backend="emulated", n_ctx=256, n_threads=1, speculation="lookup"
+    )
+    thread = threading.Thread(target=worker.run, args=(config,))
+    thread.start()
+    try:
+        while not isinstance(frame := said.get(timeout=60), Loaded):
+            assert isinstance(frame, Progress), frame
+        worker.handle(Generate(1, request("def add(a, b):\n    return a", max_tokens=4)))
+        while not isinstance(frame := said.get(timeout=60), Done):
+            assert isinstance(frame, Accepted | Text), frame
+        assert frame.result.tokens
+        until = time.monotonic() + 60
+        while not kept_calibrations():
+            assert time.monotonic() < until
+            time.sleep(0.02)
+    finally:
+        worker.close()
+        thread.join(timeout=60)
+    assert 1 in kept_calibrations()[0].step_ms

@@ -53,7 +53,7 @@ API(cuDeviceGetAttribute)(int* value, int attribute, int) {
     const int sm = std::atoi(setting("STANDIN_ARCH", "sm_90") + 3);
     switch (attribute) {
         case 10: *value = 32; break;       // warp
-        case 16: *value = 1; break;        // multiprocessors: blocks run one after another
+        case 16: *value = unit_count(); break;  // multiprocessors
         case 18: *value = 0; break;        // integrated
         case 75: *value = sm / 10; break;  // compute capability
         case 76: *value = sm % 10; break;

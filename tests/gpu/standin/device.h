@@ -33,6 +33,11 @@ inline const char* setting(const char* name, const char* fallback) {
     return value ? value : fallback;
 }
 
+// Blocks run one after another: those that wait for each other must not be more than one.
+inline int unit_count() {
+    return std::atoi(setting("STANDIN_UNITS", "1"));
+}
+
 // ---- injected failures ----
 
 inline Code lost_code = kSuccess;

@@ -63,14 +63,14 @@ class Case:
     packages: dict[str, str] = field(default_factory=dict[str, str])
 
 
-_HBM = {"STANDIN_MEMORY": str(80 * _GIB)}
+_HBM = {"STANDIN_MEMORY": str(80 * _GIB), "STANDIN_UNITS": "132"}
 _CUDA = {"cuda-bindings": "13.0.3", "nvidia-cuda-nvrtc": "13.0.88"}
 CASES = (
     Case("No GPU"),
     Case(
         "An AMD GPU",
         "hip",
-        {"STANDIN_MEMORY": str(96 * _GIB)},
+        {"STANDIN_MEMORY": str(96 * _GIB), "STANDIN_UNITS": "20"},
         {"hip-python": "10.0.0.0.1.2"},
     ),
     Case("An NVIDIA GPU", "cuda", _HBM, _CUDA),
@@ -78,7 +78,7 @@ CASES = (
     Case(
         "An AMD GPU without kernels for it",
         "hip",
-        {"STANDIN_ARCH": "gfx906", "STANDIN_MEMORY": str(32 * _GIB)},
+        {"STANDIN_ARCH": "gfx906", "STANDIN_MEMORY": str(32 * _GIB), "STANDIN_UNITS": "60"},
         {"hip-python": "10.0.0.0.1.2"},
     ),
 )

@@ -25,7 +25,7 @@ API(hipGetDevicePropertiesR0600)(char* found, int) {
     std::memset(found, 0, 1472);
     std::strcpy(found, "Stand-in Radeon");
     const size_t memory = total_bytes(), shared = 65536;
-    const int warp = 32, most_threads = 1024, n_units = 1, is_integrated = 1;
+    const int warp = 32, most_threads = 1024, n_units = unit_count(), is_integrated = 1;
     std::memcpy(found + 288, &memory, sizeof memory);
     std::memcpy(found + 296, &shared, sizeof shared);
     std::memcpy(found + 308, &warp, sizeof warp);

@@ -84,7 +84,7 @@ def test_a_machine_without_a_gpu_has_no_problem(machine, find) -> None:
 
 
 def test_an_integrated_amd_gpu_is_found(machine, find) -> None:
-    found = find(machine.add_amd(), "hip", STANDIN_MEMORY=str(2**33))
+    found = find(machine.add_amd(), "hip", STANDIN_MEMORY=str(2**33), STANDIN_UNITS="20")
     assert found.problems == []
     gpu = found.gpus[0]
     assert (gpu.backend, gpu.name, gpu.arch) == ("hip", "Stand-in Radeon", "gfx1151")
