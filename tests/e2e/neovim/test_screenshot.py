@@ -1,4 +1,4 @@
-"""Pictures of ghost text for people to look at, in the folder `artifacts`."""
+"""Pictures of ghost text for people to look at, among the artifacts."""
 
 import json
 import sys
@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.artifacts import ARTIFACTS
 from tests.e2e.neovim.conftest import SERVER
-from tests.e2e.neovim.editor import ROOT, find_neovim, missing
+from tests.e2e.neovim.editor import find_neovim, missing
 
 pytest.importorskip("PIL", reason="Pillow, of the extra `dev`, paints the pictures")
 
@@ -41,4 +42,4 @@ def test_ghost_text_is_painted(version: str, tmp_path: Path) -> None:
         pytest.skip(f"no font to paint with: {error}")
     colours = image.getcolors(image.width * image.height)
     assert colours is not None and len(colours) > 8
-    save(image, ROOT / "artifacts" / f"neovim-{version}.png")
+    save(image, ARTIFACTS / f"neovim-{version}.png")

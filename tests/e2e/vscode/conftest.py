@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 import pytest_asyncio
 
+from tests.e2e.artifacts import ARTIFACTS
 from tests.e2e.vscode.code_server import ROOT, missing, package_extension
 
 if TYPE_CHECKING:
     from tests.e2e.vscode.window import Window
 
 SERVER = ROOT / "tests" / "e2e" / "serve_scripted.py"
-ARTIFACTS = ROOT / "artifacts"
 
 # What the scripted engine wants to write, and its answer to every instruction.
 GREETING = 'def greet(name):\n    return "Hello, " + name\n'
@@ -33,7 +33,7 @@ def vsix() -> Path:
 
     reason = missing()
     if reason is None and find_chromium() is None:
-        reason = "no Chromium; tests/e2e/vscode/install_vscode.sh brings it"
+        reason = "no Chromium on PATH; FLASH_LSP_CHROMIUM names one elsewhere"
     if reason is not None:
         pytest.skip(reason)
     return package_extension()

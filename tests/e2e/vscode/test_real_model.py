@@ -1,6 +1,6 @@
 """The whole way: keys, VS Code, the real server, its engine and a real model.
 
-Leaves the pictures that the README shows in the folder `artifacts`.
+Leaves the pictures that the README shows among the artifacts.
 """
 
 from collections.abc import AsyncIterator
