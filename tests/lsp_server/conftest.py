@@ -13,9 +13,8 @@ async def new_session() -> AsyncIterator[Callable[..., Session]]:
     sessions: list[Session] = []
 
     def make(**overrides: Any) -> Session:
-        sessions.append(
-            Session({"debounceMs": 0, "candidates": 1, "indexEnabled": False, **overrides})
-        )
+        quiet = {"debounceMs": 0, "candidates": 1, "indexEnabled": False, "prefetch": False}
+        sessions.append(Session({**quiet, **overrides}))
         return sessions[-1]
 
     yield make

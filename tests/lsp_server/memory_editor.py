@@ -118,9 +118,11 @@ class Session:
 
     def __init__(self, overrides: dict[str, Any] | None = None) -> None:
         self.engines: list[ScriptedEngine] = []
+        self.in_process: list[bool] = []
         self.prepare: Callable[[ScriptedEngine], None] = lambda engine: None
         # Requests are counted by many tests: only those about prefetching have it.
-        self.server = create_server(self._make_engine, {"prefetch": False, **(overrides or {})})
+        quiet = {"prefetch": False} if overrides is None else overrides
+        self.server = create_server(self._make_engine, quiet)
         self.editor = Editor(self.server)
 
     @property
@@ -131,6 +133,7 @@ class Session:
         engine = ScriptedEngine(config)
         self.prepare(engine)
         self.engines.append(engine)
+        self.in_process.append(in_process)
         return engine
 
     async def begin(self, options: Any = None, **capabilities: Any) -> dict[str, Any]:
