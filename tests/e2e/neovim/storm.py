@@ -14,10 +14,8 @@ from pathlib import Path
 from tests.e2e.command import flash_lsp
 from tests.e2e.neovim.conftest import lua_value
 from tests.e2e.neovim.editor import Neovim, find_neovim, missing
+from tests.e2e.storm_keys import KEYS_PER_S, storm_text
 from tests.tiny_gguf import write_tiny_gguf
-
-KEYS_PER_S = 30
-_LINE = "value = compute(item, other) + offset_of(value)"
 
 # Every change of what is in flight is seen, not only what is there now and then.
 _WATCH = """
@@ -39,7 +37,8 @@ end })
 
 @dataclass(frozen=True)
 class Storm:
-    """`keys_answered` counts the keys after which Neovim answered and waited for nothing."""
+    """`keys_answered` counts the keys after which Neovim answered and waited for nothing; times
+    are from a key to that answer."""
 
     keys: int
     keys_answered: int
@@ -47,6 +46,9 @@ class Storm:
     requests: int
     most_in_flight: int
     left_in_flight: int
+    key_p50_ms: float
+    key_p95_ms: float
+    key_max_ms: float
 
 
 def run_storm(neovim: Neovim, folder: Path, seconds: float) -> Storm:
@@ -58,14 +60,16 @@ def run_storm(neovim: Neovim, folder: Path, seconds: float) -> Storm:
     neovim.lua(_WATCH)
     neovim.command("setlocal indentexpr= noautoindent")
     neovim.type("i")
-    n_keys, n_answered, n_typed = int(KEYS_PER_S * seconds), 0, 0
+    keys, answered_ms = storm_text(seconds), list[float]()
     began = time.monotonic()
-    for number in range(n_keys):
-        key = "<CR>" if number % len(_LINE) == len(_LINE) - 1 else _LINE[number % len(_LINE)]
-        n_typed += key != "<CR>"
-        neovim.type(key)
-        n_answered += not neovim.request("nvim_get_mode")["blocking"]
-        time.sleep(max(0.0, began + (number + 1) / KEYS_PER_S - time.monotonic()))
+    for number, key in enumerate(keys, start=1):
+        pressed = time.monotonic()
+        neovim.type("<CR>" if key == "\n" else key)
+        if not neovim.request("nvim_get_mode")["blocking"]:
+            answered_ms.append(1e3 * (time.monotonic() - pressed))
+        time.sleep(max(0.0, began + number / KEYS_PER_S - time.monotonic()))
+    answered_ms.sort()
+    n_typed = len(keys.replace("\n", ""))
     typed = "#table.concat(vim.api.nvim_buf_get_lines(0, 0, -1, true))"
     neovim.wait(f"{typed} >= {n_typed}", "text")
     n_in_text = neovim.lua(f"return {typed}")
@@ -73,12 +77,15 @@ def run_storm(neovim: Neovim, folder: Path, seconds: float) -> Storm:
     neovim.wait("next(vim.lsp.get_clients()[1].requests) == nil", "quiet after the storm")
     watched = neovim.lua("return _G.storm")
     return Storm(
-        keys=n_keys,
-        keys_answered=n_answered,
-        keys_in_text=n_in_text + n_keys - n_typed,
+        keys=len(keys),
+        keys_answered=len(answered_ms),
+        keys_in_text=n_in_text + len(keys) - n_typed,
         requests=watched["n_requests"],
         most_in_flight=watched["most_in_flight"],
         left_in_flight=neovim.lua("return vim.tbl_count(vim.lsp.get_clients()[1].requests)"),
+        key_p50_ms=round(answered_ms[len(answered_ms) // 2], 2),
+        key_p95_ms=round(answered_ms[len(answered_ms) * 95 // 100], 2),
+        key_max_ms=round(answered_ms[-1], 2),
     )
 
 

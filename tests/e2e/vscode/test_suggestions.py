@@ -50,18 +50,15 @@ async def test_the_server_hears_what_became_of_suggestions(window: "Window") -> 
     # Asked for once: a suggestion that stays while it is typed is counted with what was typed.
     await window.press("Alt+Backslash")
     await accept_a_word_and_the_rest(window)
-    accepted = len('urn "Hello, " + name')  # the word's rest is offered anew
-
-    async def is_counted() -> bool:
-        after = await window.counts()
-        more = {name: count - before.get(name, 0) for name, count in after.items()}
-        return (
-            more["shown"] > 0
-            and more["accepted"] == more["accepted in parts"] == 1
-            and more["characters accepted"] == accepted
-        )
-
-    await window.until(is_counted, "counts")
+    await window.counted(
+        before,
+        {
+            "accepted": 1,
+            "accepted in parts": 1,
+            "characters accepted": len('urn "Hello, " + name'),  # the word's rest is offered anew
+        },
+    )
+    assert (await window.counts())["shown"] > before["shown"]
 
 
 async def test_one_of_several_is_chosen(window: "Window") -> None:

@@ -193,13 +193,23 @@ class Window:
         return [await frame.content() for frame in frames]
 
     async def counts(self) -> dict[str, int]:
-        """What the statistics count."""
+        """What the statistics count of completions; edits have rows of the same names."""
         await self.command("Show Statistics")
         await self.page_says("characters accepted")
         [page] = await self.web_views()
         await self.close_editors()
-        rows = re.findall(r"<td>([^<]+)</td><td>([\d,]+)</td></tr>", page)
+        table = page.partition("<h2>Completions</h2>")[2].partition("</table>")[0]
+        rows = re.findall(r"<td>([^<]+)</td><td>([\d,]+)</td></tr>", table)
         return {name: int(count.replace(",", "")) for name, count in rows}
+
+    async def counted(self, before: dict[str, int], more: dict[str, int]) -> None:
+        """Wait until so much more than before is counted."""
+        for _ in range(5):
+            after = await self.counts()
+            found = {name: after[name] - before[name] for name in more}
+            if found == more:
+                break
+        assert found == more
 
     async def close_editors(self) -> None:
         await self.command("View: Close All Editors")
