@@ -75,7 +75,8 @@ async def run_storm(window: Window, seconds: float) -> Storm:
     took_s = time.monotonic() - began
 
     async def is_quiet() -> bool:
-        return traffic(log).left_in_flight == 0
+        now = traffic(log)
+        return now.requests > before.requests and now.left_in_flight == 0
 
     await window.until(is_quiet, "quiet after the storm")
     found = await window.saved_after("")

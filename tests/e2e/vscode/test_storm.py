@@ -19,6 +19,5 @@ async def test_a_storm_leaves_one_request_in_flight(vsix: Path, tmp_path: Path) 
     async with stormy(vsix, tmp_path) as window:
         storm = await run_storm(window, SECONDS)
     assert storm.keys == storm.keys_in_text
-    assert storm.requests > 0
     assert storm.most_in_flight == 1
     assert storm.left_in_flight == 0
