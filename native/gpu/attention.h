@@ -1,21 +1,23 @@
 // Attention on the matrix units: q and the keys as halves, sums as floats.
 //
-// One rule for every number of rows: a row's keys, in logical order, are cut into splits of 64, a
-// split into tiles of 32 that are added up in order; splits are merged in order. An element of a
-// matrix product depends on its own row and column alone, so it does not matter which other queries
-// share a tile; and what a row sees decides which keys these are, so that a branch of a tree
-// computes what a straight sequence would.
+// One rule for every number of rows: a row's keys, in logical order, are cut into splits of 64; of
+// each split come the largest score, the sum of the weights that are relative to it, and the
+// weighted sum of the values; splits are merged in order. An element of a matrix product depends on
+// its own row and column alone, so it does not matter which other queries share a tile; and what a
+// row sees decides which keys these are, so that a branch of a tree computes what a straight
+// sequence would.
+//
+// Three kernels follow it. Where rows are few, each warp takes a split from memory, for 16 queries;
+// or all splits, where there is no room for their parts. Where rows are many (prefill.h), the warps
+// of a block have 16 queries each and take every split from shared memory.
 #pragma once
 
 #include "kv.h"
+#include "lanes.h"
 
-constexpr int kSplitKeys = 64, kTileKeys = 32, kQueries = 16;
+constexpr int kSplitKeys = 64, kSplitBlocks = kSplitKeys / kKvBlock, kQueries = 16;
 constexpr int kAttentionThreads = 128, kAttentionWarps = kAttentionThreads / kWarp;
 constexpr float kNone = -3.0e38f;
-// Whether there are registers for a tile's keys and values at once: lanes that hold two words a row
-// have them for the commonest heads, where few warps share a block.
-template <int kDims, int kWarps>
-constexpr bool kIsEarly = kHalfWords == 2 && kDims == 64 && kWarps == kAttentionWarps;
 
 struct AttentionArgs {
     const Step* step;
@@ -23,7 +25,7 @@ struct AttentionArgs {
     const float* q;  // (T or R, H * D)
     float* out;      // the same
     float* partial;  // (rows, H, splits, 2 + D), where the splits have blocks of their own
-    int n_head, window, is_block, is_selected, n_splits;  // n_splits 0: a block does all of them
+    int n_head, window, is_block, is_selected, n_splits;  // n_splits 0: there are none
     float scale;
 };
 
@@ -56,359 +58,502 @@ struct Queries {
     }
 };
 
-// What the warps of a block share. Rows of words are padded against conflicts of banks.
-template <int kDims, int kWarps>
-struct AttentionShared {
-    uint32 q[kQueries][kDims / 2 + 4];
-    float scores[kWarps][kQueries][kTileKeys + 1];
-    uint32 weights[kWarps][kQueries][kTileKeys / 2 + 4];  // halves
-    float factor[kWarps][kQueries];
-    float theirs[kQueries];
-    float most[kQueries], sum[kQueries], out[kQueries][kDims + 1];  // of all splits so far
-    int first[kQueries], end[kQueries];                             // the keys each query sees
-};
-
-// A warp's running softmax over one split: `most` and `sum` of query lane / 2, and the sums of
-// values as tiles of 16 dimensions.
-template <int kDims>
-struct Running {
-    float most, sum;
-    float out[kDims / 16][8];
-};
-
-// Keys [first, end) of the step's `row`. They lie in one block of the cache, in order, at `head`;
-// or, where branches of a tree are seen, wherever their slots are.
-struct Tile {
-    Step step;
-    int warp, kv_head, row, first, end, is_gathered;
-    const uint16* head;
-    int place;  // block * 32 + offset of this lane's key, where it is_gathered
-};
-
-// Where a key's block begins, and its place in it.
-struct Slot {
-    const uint16* head;
-    int offset;
-};
-
-// Every lane knows where one of the tile's keys lies, and tells the others: found for each word of
-// each dimension, places take more registers than there are.
-DEV int place_of_lane(const Tile& t) {
-    const int key = t.first + lane_index();
-    const int slot = slot_of(t.step, t.row, key < t.end ? key : t.end - 1);
-    return t.step.blocks[slot / kKvBlock] * kKvBlock + slot % kKvBlock;
-}
-
-DEV Slot slot_in(const AttentionArgs& a, const Tile& t, int i) {
-    if (!t.is_gathered) return {t.head, i};
-    const int place = shuffle(t.place, i);
-    return {kv_head(a.kv, place / kKvBlock, t.kv_head), place % kKvBlock};
-}
-
-template <int kDims, int kWarps>
-DEV void score(const AttentionArgs& a, AttentionShared<kDims, kWarps>& shared, const Tile& t) {
-#pragma unroll
-    for (int c = 0; c < 2; ++c) {
-        const uint32* rows[kLaneRows];
-#pragma unroll
-        for (int i = 0; i < kLaneRows; ++i) {
-            const Slot slot = slot_in(a, t, 16 * c + lane_row(i));
-            rows[i] = reinterpret_cast<const uint32*>(slot.head + key_at(a.kv, slot.offset, 0));
-        }
-        float sums[8] = {};
-#pragma unroll
-        for (int d = 0; d < kDims / 16; ++d) {
-            LaneHalves q, k;
-#pragma unroll
-            for (int i = 0; i < kLaneRows; ++i)
-#pragma unroll
-                for (int j = 0; j < kHalfWords; ++j) {
-                    q[i][j] = shared.q[lane_row(i)][8 * d + half_word(j)];
-                    k[i][j] = rows[i][8 * d + half_word(j)];
-                }
-            tile_add(sums, q, k);
-        }
-#pragma unroll
-        for (int i = 0; i < 8; ++i)
-            shared.scores[t.warp][tile_row(i)][16 * c + tile_col(i)] = sums[i] * a.scale;
-    }
-}
-
-// From scores to weights; two lanes have a query. What it had before is to be scaled by `factor`.
-template <int kDims, int kWarps>
-DEV void weigh(AttentionShared<kDims, kWarps>& shared, const Tile& t, Running<kDims>& r) {
-    const int query = lane_index() >> 1, from = 16 * (lane_index() & 1);
-    const int low = shared.first[query], high = shared.end[query];
-    float scores[16];
-    float most = kNone;
-#pragma unroll
-    for (int i = 0; i < 16; ++i) {
-        const int key = t.first + from + i;
-        const bool is_seen = key >= low && key < high;
-        scores[i] = is_seen ? shared.scores[t.warp][query][from + i] : kNone;
-        most = larger(most, scores[i]);
-    }
-    most = larger(r.most, larger(most, shuffle_xor(most, 1)));
-    float sum = 0;
-#pragma unroll
-    for (int i = 0; i < 16; i += 2) {
-        const float x = scores[i] > kNone ? exp_of(scores[i] - most) : 0.0f;
-        const float y = scores[i + 1] > kNone ? exp_of(scores[i + 1] - most) : 0.0f;
-        sum += x;
-        sum += y;
-        shared.weights[t.warp][query][(from + i) / 2] =
-            uint32(float_to_half(x)) | uint32(float_to_half(y)) << 16;
-    }
-    const float factor = exp_of(r.most - most);
-    r.sum = multiply_add(r.sum, factor, sum + shuffle_xor(sum, 1));
-    r.most = most;
-    if (from == 0) shared.factor[t.warp][query] = factor;
-}
-
-// Positions 2 w and the next of one dimension. Always a load, and never a branch around it: all
-// loads of a tile are to be under way together.
-DEV uint32 value_word(const AttentionArgs& a, const Tile& t, int dim, int w) {
-    return reinterpret_cast<const uint32*>(t.head + value_at(a.kv, 0, dim))[w];
-}
-
-// The same of keys that lie wherever their slots are.
-DEV uint32 gathered_word(const AttentionArgs& a, const Tile& t, int dim, int w) {
-    const Slot x = slot_in(a, t, 2 * w), y = slot_in(a, t, 2 * w + 1);
-    return x.head[value_at(a.kv, x.offset, dim)] | uint32(y.head[value_at(a.kv, y.offset, dim)])
-                                                       << 16;
-}
-
-// The words of 16 dimensions; what no key of the tile has is nothing, whatever lies there.
-template <bool kGathered>
-DEV void load_values(const AttentionArgs& a, const Tile& t, int first_dim,
-                     LaneHalves (&values)[2]) {
-#pragma unroll
-    for (int c = 0; c < 2; ++c)
-#pragma unroll
-        for (int i = 0; i < kLaneRows; ++i)
-#pragma unroll
-            for (int j = 0; j < kHalfWords; ++j) {
-                const int dim = first_dim + lane_row(i), w = 8 * c + half_word(j);
-                const uint32 word =
-                    kGathered ? gathered_word(a, t, dim, w) : value_word(a, t, dim, w);
-                const int n_left = t.end - t.first - 2 * w;
-                values[c][i][j] = n_left >= 2 ? word : n_left == 1 ? word & 0xffff : 0;
-            }
-}
-
-template <int kDims>
-using Values = LaneHalves[kDims / 16][2];
-
-template <int kDims, bool kGathered>
-DEV void load_all_values(const AttentionArgs& a, const Tile& t, Values<kDims>& values) {
-#pragma unroll
-    for (int d = 0; d < kDims / 16; ++d) load_values<kGathered>(a, t, 16 * d, values[d]);
-}
-
-// `values` are there already, or are loaded as they are needed where the registers are few.
-template <int kDims, bool kGathered, int kWarps>
-DEV void add_values(const AttentionArgs& a, AttentionShared<kDims, kWarps>& shared, const Tile& t,
-                    Values<kDims>& values, Running<kDims>& r) {
-    LaneHalves weights[2];
-#pragma unroll
-    for (int c = 0; c < 2; ++c)
-#pragma unroll
-        for (int i = 0; i < kLaneRows; ++i)
-#pragma unroll
-            for (int j = 0; j < kHalfWords; ++j)
-                weights[c][i][j] = shared.weights[t.warp][lane_row(i)][8 * c + half_word(j)];
-#pragma unroll
-    for (int d = 0; d < kDims / 16; ++d) {
-        if (!kIsEarly<kDims, kWarps>) load_values<kGathered>(a, t, 16 * d, values[d]);
-#pragma unroll
-        for (int i = 0; i < 8; ++i) r.out[d][i] *= shared.factor[t.warp][tile_row(i)];
-#pragma unroll
-        for (int c = 0; c < 2; ++c) tile_add(r.out[d], weights[c], values[d][c]);
-    }
-}
-
-// One split by one warp; `end` is where the last of the queries' keys end.
-template <int kDims, int kWarps>
-DEV void run_split(const AttentionArgs& a, AttentionShared<kDims, kWarps>& shared, Tile t,
-                   int split, int begin, int end, Running<kDims>& r) {
-    r.most = kNone;
-    r.sum = 0;
-#pragma unroll
-    for (int d = 0; d < kDims / 16; ++d)
-#pragma unroll
-        for (int i = 0; i < 8; ++i) r.out[d][i] = 0;
-    const int last = split * kSplitKeys + kSplitKeys;
-#pragma unroll 1
-    for (t.first = split * kSplitKeys; t.first < last && t.first < end; t.first += kTileKeys) {
-        if (t.first + kTileKeys <= begin) continue;
-        t.end = end;
-        const Step& s = t.step;
-        t.is_gathered = !a.is_block && !s.is_chain && t.first + kTileKeys > s.n_past;
-        t.head = kv_head(a.kv, s.blocks[t.first / kKvBlock], t.kv_head);
-        if (t.is_gathered) t.place = place_of_lane(t);
-        Values<kDims> values;
-        if (kIsEarly<kDims, kWarps> && t.is_gathered) load_all_values<kDims, true>(a, t, values);
-        if (kIsEarly<kDims, kWarps> && !t.is_gathered) load_all_values<kDims, false>(a, t, values);
-        score(a, shared, t);
-        warp_sync();
-        weigh(shared, t, r);
-        warp_sync();
-        if (!kIsEarly<kDims, kWarps> && t.is_gathered)
-            add_values<kDims, true>(a, shared, t, values, r);
-        else
-            add_values<kDims, false>(a, shared, t, values, r);
-        warp_sync();
-    }
-}
-
-// Adds a warp's split to what the block has seen before it.
-template <int kDims, int kWarps>
-DEV void merge(AttentionShared<kDims, kWarps>& shared, const Running<kDims>& r, int warp) {
-    const int query = lane_index() >> 1;
-    const float most = larger(shared.most[query], r.most);
-    const float mine = exp_of(shared.most[query] - most), theirs = exp_of(r.most - most);
-    const float sum = multiply_add(shared.sum[query], mine, r.sum * theirs);
-    warp_sync();
-    if (!(lane_index() & 1)) {
-        shared.most[query] = most;
-        shared.sum[query] = sum;
-        shared.factor[warp][query] = mine;
-        shared.theirs[query] = theirs;
-    }
-    warp_sync();
-#pragma unroll
-    for (int d = 0; d < kDims / 16; ++d) {
-#pragma unroll
-        for (int i = 0; i < 8; ++i) {
-            float& out = shared.out[tile_row(i)][16 * d + tile_col(i)];
-            out = multiply_add(out, shared.factor[warp][tile_row(i)],
-                               r.out[d][i] * shared.theirs[tile_row(i)]);
-        }
-    }
-}
-
-template <int kDims>
-DEV void write_partial(const AttentionArgs& a, const Queries& queries, const Running<kDims>& r,
-                       int kv_head, int tile, int split) {
-    const int mine = lane_index() >> 1;
-    const int64 stride = 2 + kDims;
-    const auto place = [&](int i) {
-        const int head = kv_head * queries.group + queries.head(tile, i);
-        return a.partial +
-               ((int64(queries.row(tile, i)) * a.n_head + head) * a.n_splits + split) * stride;
-    };
-    if (!(lane_index() & 1) && queries.exists(tile, mine)) {
-        float* to = place(mine);
-        to[0] = r.most;
-        to[1] = r.sum;
-    }
-#pragma unroll
-    for (int i = 0; i < 8; ++i) {
-        if (!queries.exists(tile, tile_row(i))) continue;
-        float* to = place(tile_row(i)) + 2 + tile_col(i);
-#pragma unroll
-        for (int d = 0; d < kDims / 16; ++d) to[16 * d] = r.out[d][i];
-    }
-}
-
-// The keys any query of a tile sees, [begin, end).
-struct Seen {
-    int begin, end;
-};
-
-// Has a tile's queries in shared memory.
-template <int kDims, int kWarps>
-DEV Seen load_queries(const AttentionArgs& a, const Step& step, Place at, const Queries& queries,
-                      AttentionShared<kDims, kWarps>& shared) {
-    constexpr int dims = kDims, n_threads = kWarps * kWarp;
-    const int tile = at.z;
-    for (int i = thread_index(); i < kQueries; i += n_threads) {
-        const bool exists = queries.exists(tile, i);
-        const Keys keys = exists ? keys_of(a, step, queries.row(tile, i)) : Keys{0, 0, 0};
-        shared.first[i] = keys.first;
-        shared.end[i] = keys.end;
-        shared.most[i] = kNone;
-        shared.sum[i] = 0;
-    }
-    for (int i = thread_index(); i < kQueries * dims / 2; i += n_threads) {
-        const int query = i / (dims / 2), word = i % (dims / 2);
-        shared.q[query][word] = 0;
-        shared.out[query][2 * word] = shared.out[query][2 * word + 1] = 0;
-        if (!queries.exists(tile, query)) continue;
-        const int head = at.y * queries.group + queries.head(tile, query);
-        const float* q = a.q + (int64(queries.row(tile, query)) * a.n_head + head) * dims;
-        shared.q[query][word] =
-            uint32(float_to_half(q[2 * word])) | uint32(float_to_half(q[2 * word + 1])) << 16;
-    }
-    block_sync();
-    int begin = 0x7fffffff, end = 0;
-    for (int i = 0; i < kQueries; ++i) {
-        if (shared.end[i] > 0 && shared.first[i] < begin) begin = shared.first[i];
-        end = shared.end[i] > end ? shared.end[i] : end;
-    }
-    return {begin, end};
-}
-
 DEV Queries queries_of(const AttentionArgs& a, const Step& step) {
     return {a.n_head / a.kv.n_kv, rows_of(step, a.is_selected), !step.is_chain};
 }
 
-DEV Tile tile_of(const AttentionArgs& a, const Step& step, Place at, const Queries& queries) {
-    const int first_row = keys_of(a, step, queries.row(at.z, 0)).row;
-    return {step, warp_index(), at.y, first_row, 0, 0, 0, nullptr, 0};
+// ---- rows as the matrix unit takes them ----
+
+struct alignas(16) Words {
+    uint32 at[4];
+};
+
+// A lane's words of its row i, of kTiles tiles of 16 columns from the first on; a row has kWords.
+template <int kWords, int kTiles>
+DEV void load_run(const uint32* row, int first, int i, LaneHalves (&to)[kTiles]) {
+#pragma unroll
+    for (int f = 0; f < kTiles * kHalfWords; f += 4) {
+        const Words four =
+            *reinterpret_cast<const Words*>(row + run_word(first * kHalfWords + f, kWords));
+#pragma unroll
+        for (int n = 0; n < 4; ++n) to[(f + n) / kHalfWords][i][(f + n) % kHalfWords] = four.at[n];
+    }
+}
+
+// Of two positions a word holds, those before the end; what no key has is nothing, whatever lies
+// there.
+DEV uint32 kept(uint32 word, int n_left) {
+    return n_left >= 2 ? word : n_left == 1 ? word & 0xffff : 0;
+}
+
+// The same of a lane's words of 32 positions.
+DEV void keep_first(LaneHalves (&values)[2], int n_left) {
+#pragma unroll
+    for (int i = 0; i < kLaneRows; ++i)
+#pragma unroll
+        for (int f = 0; f < 2 * kHalfWords; ++f) {
+            uint32& word = values[f / kHalfWords][i][f % kHalfWords];
+            word = kept(word, n_left - 2 * run_word(f, kKvBlock / 2));
+        }
+}
+
+// A warp's queries. `low` and `high` bound the keys that a lane's rows see, [first, end) those that
+// any of the warp's sees and [all_first, all_end) those that all see.
+template <int kDims>
+struct Asked {
+    LaneHalves of[kDims / 16];
+    int low[kLaneRows], high[kLaneRows];
+    int first, end, all_first, all_end;
+};
+
+DEV int least_of_warp(int v) {
+    for (int mask = 16; mask; mask >>= 1) {
+        const int other = shuffle_xor(v, mask);
+        v = other < v ? other : v;
+    }
+    return v;
+}
+
+template <int kDims>
+DEV void ask(const AttentionArgs& a, const Step& step, const Queries& queries, int kv_head,
+             int tile, Asked<kDims>& asked) {
+    constexpr int kNever = 0x7fffffff;
+    int first = kNever, end = 0, all_first = 0, all_end = kNever;
+#pragma unroll
+    for (int i = 0; i < kLaneRows; ++i) {
+        const int query = lane_row(i), row = queries.row(tile, query);
+        const bool exists = queries.exists(tile, query);
+        const Keys keys = exists ? keys_of(a, step, row) : Keys{0, 0, 0};
+        asked.low[i] = keys.first;
+        asked.high[i] = keys.end;
+        if (exists) {
+            first = keys.first < first ? keys.first : first;
+            end = keys.end > end ? keys.end : end;
+            all_first = keys.first > all_first ? keys.first : all_first;
+            all_end = keys.end < all_end ? keys.end : all_end;
+        }
+        const int head = exists ? kv_head * queries.group + queries.head(tile, query) : 0;
+        const float* q = a.q + (int64(exists ? row : 0) * a.n_head + head) * kDims;
+#pragma unroll
+        for (int f = 0; f < kDims / 16 * kHalfWords; ++f) {
+            const float* two = q + 2 * run_word(f, kDims / 2);
+            asked.of[f / kHalfWords][i][f % kHalfWords] = exists ? halves(two[0], two[1]) : 0;
+        }
+    }
+    asked.first = least_of_warp(first);
+    asked.end = -least_of_warp(-end);
+    asked.all_first = -least_of_warp(-all_first);
+    asked.all_end = least_of_warp(all_end);
+}
+
+// ---- where a split's keys and values are taken from ----
+//
+// Each source has keys(block, c, d, to), of 16 keys of one of the split's blocks kPiece times 16
+// dimensions from 16 d on, and values(block, d, to), the block's 32 positions of 16 dimensions, for
+// which kAtOnce may be asked at once; those behind the split's first n_left are anything.
+
+// Lanes that hold whole rows have few registers beside the queries of the largest heads.
+template <int kDims>
+constexpr int kPiece = kDims < 64 || (kDims > 64 && kHalfWords > 4) ? 2 : 4;
+template <int kDims>
+using KeyPiece = LaneHalves[kPiece<kDims>];
+
+// Of the cache, in the order they lie there.
+template <int kDims>
+struct FromCache {
+    static constexpr int kAtOnce = 2;
+    const uint16* heads[kSplitBlocks];
+    int n_left;
+
+    DEV_MEMBER void keys(int block, int c, int d, KeyPiece<kDims>& to) const {
+#pragma unroll
+        for (int i = 0; i < kLaneRows; ++i)
+            load_run<kDims / 2>(
+                reinterpret_cast<const uint32*>(heads[block] + run_row(c, i) * kDims), d, i, to);
+    }
+
+    DEV_MEMBER void values(int block, int d, LaneHalves (&to)[2]) const {
+#pragma unroll
+        for (int i = 0; i < kLaneRows; ++i) {
+            const int dim = kDims + 16 * d + lane_row(i);
+            load_run<kKvBlock / 2>(reinterpret_cast<const uint32*>(heads[block] + dim * kKvBlock),
+                                   0, i, to);
+        }
+    }
+};
+
+DEV int block_at(const Step& s, int first) {
+    const int last = (s.n_past + s.n_rows - 1) / kKvBlock, block = first / kKvBlock;
+    return s.blocks[block < last ? block : last];
+}
+
+template <int kDims>
+DEV FromCache<kDims> from_cache(const AttentionArgs& a, const Step& s, int kv_head_index, int first,
+                                int end) {
+    FromCache<kDims> from;
+#pragma unroll
+    for (int block = 0; block < kSplitBlocks; ++block)
+        from.heads[block] = kv_head(a.kv, block_at(s, first + block * kKvBlock), kv_head_index);
+    from.n_left = end - first;
+    return from;
+}
+
+// Of a branch of a tree: keys lie wherever their slots are. Every lane knows where one key of each
+// block lies, and tells the others.
+template <int kDims>
+struct Gathered {
+    static constexpr int kAtOnce = 1;
+    KvPlace kv;
+    int kv_head_index, n_left;
+    int places[kSplitBlocks];  // block * 32 + offset
+
+    DEV_MEMBER const uint16* head_of(int place) const {
+        return kv_head(kv, place / kKvBlock, kv_head_index);
+    }
+
+    DEV_MEMBER void keys(int block, int c, int d, KeyPiece<kDims>& to) const {
+#pragma unroll
+        for (int i = 0; i < kLaneRows; ++i) {
+            const int place = shuffle(places[block], run_row(c, i));
+            const uint16* key = head_of(place) + place % kKvBlock * kDims;
+            load_run<kDims / 2>(reinterpret_cast<const uint32*>(key), d, i, to);
+        }
+    }
+
+    DEV_MEMBER void values(int block, int d, LaneHalves (&to)[2]) const {
+#pragma unroll
+        for (int i = 0; i < kLaneRows; ++i)
+#pragma unroll
+            for (int f = 0; f < 2 * kHalfWords; ++f) {
+                const int key = 2 * run_word(f, kKvBlock / 2);
+                to[f / kHalfWords][i][f % kHalfWords] =
+                    value(block, key, 16 * d + lane_row(i)) |
+                    uint32(value(block, key + 1, 16 * d + lane_row(i))) << 16;
+            }
+    }
+
+    DEV_MEMBER uint16 value(int block, int key, int dim) const {
+        const int place = shuffle(places[block], key);
+        return head_of(place)[value_at(kv, place % kKvBlock, dim)];
+    }
+};
+
+template <int kDims>
+DEV Gathered<kDims> gathered(const AttentionArgs& a, const Step& s, int row, int kv_head_index,
+                             int first, int end) {
+    Gathered<kDims> from{a.kv, kv_head_index, end - first, {}};
+#pragma unroll
+    for (int block = 0; block < kSplitBlocks; ++block) {
+        const int key = first + block * kKvBlock + lane_index();
+        const int slot = slot_of(s, row, key < end ? key : end - 1);
+        from.places[block] = s.blocks[slot / kKvBlock] * kKvBlock + slot % kKvBlock;
+    }
+    return from;
+}
+
+// Of another source, with the values asked for before the keys are needed.
+template <int kDims, class From>
+struct Early {
+    static constexpr int kAtOnce = kDims / 16;
+    From from;
+    int n_left;
+    LaneHalves held[kDims / 16][kSplitBlocks][2];
+
+    DEV_MEMBER void keys(int block, int c, int d, KeyPiece<kDims>& to) const {
+        from.keys(block, c, d, to);
+    }
+    DEV_MEMBER void values(int block, int d, LaneHalves (&to)[2]) const {
+#pragma unroll
+        for (int c = 0; c < 2; ++c)
+#pragma unroll
+            for (int i = 0; i < kLaneRows; ++i)
+#pragma unroll
+                for (int j = 0; j < kHalfWords; ++j) to[c][i][j] = held[d][block][c][i][j];
+    }
+};
+
+// ---- one split ----
+
+// Weights of a split's keys, relative to each row's largest score, which is `most` as a power of
+// two.
+struct Weighed {
+    LaneHalves of[kSplitKeys / 16];
+    float most[kLaneRows], sum[kLaneRows];
+};
+
+// Scores a row does not see, of the 64 keys from `first`, become none.
+template <int kDims>
+DEV void hide(const Asked<kDims>& asked, int first, float (&scores)[kSplitKeys / 16][8]) {
+#pragma unroll
+    for (int t = 0; t < kSplitKeys / 16; ++t)
+#pragma unroll
+        for (int i = 0; i < 8; ++i) {
+            const int key = first + t / 2 * kKvBlock + run_col(t % 2, i), row = element_row(i);
+            if (key < asked.low[row] || key >= asked.high[row]) scores[t][i] = kNone;
+        }
+}
+
+// `scale` includes log2(e).
+template <int kDims, class From>
+DEV void weigh(const Asked<kDims>& asked, const From& from, int first, float scale, Weighed& w) {
+    float scores[kSplitKeys / 16][8] = {};
+#pragma unroll
+    for (int t = 0; t < kSplitKeys / 16; ++t) {
+#pragma unroll
+        for (int first_d = 0; first_d < kDims / 16; first_d += kPiece<kDims>) {
+            KeyPiece<kDims> keys;
+            from.keys(t / 2, t % 2, first_d, keys);
+#pragma unroll
+            for (int d = 0; d < kPiece<kDims>; ++d)
+                rows_add(scores[t], asked.of[first_d + d], keys[d]);
+            if (kDims > 64 || t % 2) keep_order();
+        }
+    }
+    if (first < asked.all_first || first + kSplitKeys > asked.all_end) hide(asked, first, scores);
+    float base[kLaneRows];
+#pragma unroll
+    for (int row = 0; row < kLaneRows; ++row) w.most[row] = kNone, w.sum[row] = 0;
+#pragma unroll
+    for (int t = 0; t < kSplitKeys / 16; ++t)
+#pragma unroll
+        for (int i = 0; i < 8; ++i)
+            w.most[element_row(i)] = maximum(w.most[element_row(i)], scores[t][i]);
+#pragma unroll
+    for (int row = 0; row < kLaneRows; ++row) {
+        const float most = row_max(w.most[row]);
+        base[row] = most > kNone ? most * scale : 0.0f;  // where no key is seen, weights are 0
+        w.most[row] = most > kNone ? base[row] : kNone;
+    }
+#pragma unroll
+    for (int t = 0; t < kSplitKeys / 16; ++t) {
+#pragma unroll
+        for (int i = 0; i < 8; ++i) {
+            const int row = element_row(i);
+            scores[t][i] = exp2_near(multiply_add(scores[t][i], scale, -base[row]));
+            w.sum[row] += scores[t][i];
+        }
+        as_rows(scores[t], w.of[t]);
+    }
+#pragma unroll
+    for (int row = 0; row < kLaneRows; ++row) w.sum[row] = row_sum(w.sum[row]);
+}
+
+// The split's values of dimensions 16 d and on, weighed and added up.
+template <class From>
+DEV void add_values(const Weighed& w, const From& from, int d, float (&sums)[8]) {
+#pragma unroll
+    for (int block = 0; block < kSplitBlocks; ++block) {
+        LaneHalves values[2];
+        from.values(block, d, values);
+        const int n_left = from.n_left - kKvBlock * block;
+        if (n_left < kKvBlock) keep_first(values, n_left);
+#pragma unroll
+        for (int c = 0; c < 2; ++c) rows_add(sums, w.of[2 * block + c], values[c]);
+    }
+}
+
+// ---- splits merged in order ----
+
+// Two sums of weights become one: what each is multiplied by.
+struct Factors {
+    float most, mine, theirs;
+};
+
+DEV Factors factors_of(float mine, float theirs) {
+    const float most = larger(mine, theirs);
+    return {most, exp2_near(mine - most), exp2_near(theirs - most)};
+}
+
+// What a row has of all splits so far, and takes of the next.
+struct Sums {
+    float most[kLaneRows], sum[kLaneRows];
+
+    DEV_MEMBER void add(const Weighed& w, Factors (&factors)[kLaneRows]) {
+#pragma unroll
+        for (int row = 0; row < kLaneRows; ++row) {
+            factors[row] = factors_of(most[row], w.most[row]);
+            sum[row] = multiply_add(sum[row], factors[row].mine, w.sum[row] * factors[row].theirs);
+            most[row] = factors[row].most;
+        }
+    }
+};
+
+DEV Sums no_sums() {
+    Sums sums;
+#pragma unroll
+    for (int row = 0; row < kLaneRows; ++row) sums.most[row] = kNone, sums.sum[row] = 0;
+    return sums;
+}
+
+// ---- few rows: a warp takes splits from the cache ----
+
+// Whether there are registers for a split's values while it is scored: lanes that hold two words a
+// row have them for all but the largest heads.
+template <int kDims>
+constexpr bool kIsEarly = kHalfWords == 2 && kDims <= 64;
+
+// Where the rows of a lane have something in memory, `stride` floats a row and head; null for those
+// that are not there.
+struct RowPlaces {
+    float* at[kLaneRows];
+};
+
+DEV RowPlaces places_of(const AttentionArgs& a, const Queries& queries, int kv_head, int tile,
+                        float* memory, int64 stride) {
+    RowPlaces places;
+#pragma unroll
+    for (int row = 0; row < kLaneRows; ++row) {
+        const int query = lane_row(row);
+        const int head = kv_head * queries.group + queries.head(tile, query);
+        const int64 at = int64(queries.row(tile, query)) * a.n_head + head;
+        places.at[row] = queries.exists(tile, query) ? memory + at * stride : nullptr;
+    }
+    return places;
+}
+
+// What a warp does with a split: keep it apart, or add it to those before it.
+template <int kDims>
+struct Apart {
+    static constexpr bool kEarly = kIsEarly<kDims>;
+    RowPlaces to;
+
+    template <class From>
+    DEV_MEMBER void take(const Weighed& w, const From& from) {
+#pragma unroll
+        for (int row = 0; row < kLaneRows; ++row)
+            if (to.at[row]) to.at[row][0] = w.most[row], to.at[row][1] = w.sum[row];
+#pragma unroll From::kAtOnce
+        for (int d = 0; d < kDims / 16; ++d) {
+            float sums[8] = {};
+            add_values(w, from, d, sums);
+#pragma unroll
+            for (int i = 0; i < 8; ++i)
+                if (float* at = to.at[element_row(i)]) at[2 + 16 * d + element_col(i)] = sums[i];
+            keep_order();
+        }
+    }
+};
+
+// The sums of values are kept where the result will be: what takes this way is long and rare.
+template <int kDims>
+struct Added {
+    static constexpr bool kEarly = false;
+    RowPlaces to;
+    Sums all;
+
+    template <class From>
+    DEV_MEMBER void take(const Weighed& w, const From& from) {
+        Factors factors[kLaneRows];
+        all.add(w, factors);
+#pragma unroll 1
+        for (int d = 0; d < kDims / 16; ++d) {
+            float sums[8] = {};
+            add_values(w, from, d, sums);
+#pragma unroll
+            for (int i = 0; i < 8; ++i) {
+                const Factors& f = factors[element_row(i)];
+                float* at = to.at[element_row(i)];
+                if (!at) continue;
+                float& out = at[16 * d + element_col(i)];
+                out = multiply_add(out, f.mine, sums[i] * f.theirs);
+            }
+        }
+    }
+
+    // With `is_first` the places are emptied, otherwise sums are divided by those of the weights.
+    DEV_MEMBER void end(bool is_first) {
+#pragma unroll
+        for (int row = 0; row < kLaneRows; ++row)
+#pragma unroll 1
+            for (int d = 0; d < kDims / 16; ++d)
+#pragma unroll
+                for (int i = 0; i < 8; ++i) {
+                    if (element_row(i) != row || !to.at[row]) continue;
+                    float& out = to.at[row][16 * d + element_col(i)];
+                    out = is_first ? 0.0f : out / all.sum[row];
+                }
+    }
+};
+
+template <int kDims, class From, class To>
+DEV void run_from(const AttentionArgs& a, const Asked<kDims>& asked, const From& from, int first,
+                  To& to) {
+    Weighed w;
+    weigh(asked, from, first, a.scale * kLog2E, w);
+    to.take(w, from);
+}
+
+// The keys of `row` and their values from `first` on, for all queries of the warp.
+template <int kDims, class To>
+DEV void run_split(const AttentionArgs& a, const Step& s, const Asked<kDims>& asked, int row,
+                   int kv_head, int first, To& to) {
+    if (!a.is_block && !s.is_chain && first + kSplitKeys > s.n_past) {
+        const Gathered<kDims> from = gathered<kDims>(a, s, row, kv_head, first, asked.end);
+        run_from(a, asked, from, first, to);
+        return;
+    }
+    const FromCache<kDims> from = from_cache<kDims>(a, s, kv_head, first, asked.end);
+    if constexpr (To::kEarly) {
+        Early<kDims, FromCache<kDims>> early{from, from.n_left, {}};
+#pragma unroll
+        for (int d = 0; d < kDims / 16; ++d)
+#pragma unroll
+            for (int block = 0; block < kSplitBlocks; ++block)
+                from.values(block, d, early.held[d][block]);
+        run_from(a, asked, early, first, to);
+    } else {
+        run_from(a, asked, from, first, to);
+    }
 }
 
 // A block for each KV head and tile of queries, and for as many splits as it has warps; the parts
 // are merged by another kernel.
 template <int kDims, int kWarps>
-DEV void attention_parts_at(const AttentionArgs& a, const Step& step, Place at,
-                            AttentionShared<kDims, kWarps>& shared) {
+DEV void attention_parts_at(const AttentionArgs& a, const Step& step, Place at) {
     const Queries queries = queries_of(a, step);
-    if (queries.row(at.z, 0) >= queries.n_rows) return;
-    const Seen seen = load_queries(a, step, at, queries, shared);
-    const int split = at.x * kWarps + warp_index();
-    if (split * kSplitKeys >= seen.end) return;
-    Running<kDims> r;
-    run_split(a, shared, tile_of(a, step, at, queries), split, seen.begin, seen.end, r);
-    write_partial(a, queries, r, at.y, at.z, split);
+    const int tile = at.z, split = at.x * kWarps + warp_index();
+    if (queries.row(tile, 0) >= queries.n_rows) return;
+    if (split * kSplitKeys >= step.n_past + step.n_rows) return;
+    Asked<kDims> asked;
+    ask(a, step, queries, at.y, tile, asked);
+    if (split * kSplitKeys >= asked.end) return;
+    const int row = keys_of(a, step, queries.row(tile, 0)).row;
+    constexpr int stride = 2 + kDims;
+    float* partial = a.partial + split * stride;
+    Apart<kDims> apart{places_of(a, queries, at.y, tile, partial, int64(a.n_splits) * stride)};
+    run_split(a, step, asked, row, at.y, split * kSplitKeys, apart);
 }
 
-// A block for each KV head and tile of queries, which does all splits and merges them.
+// A block for each KV head and as many tiles of queries as it has warps, each of which takes all
+// splits in order.
 template <int kDims, int kWarps>
-DEV void attention_whole_at(const AttentionArgs& a, const Step& step, Place at,
-                            AttentionShared<kDims, kWarps>& shared) {
-    constexpr int dims = kDims, n_threads = kWarps * kWarp;
-    const int tile = at.z, warp = warp_index();
+DEV void attention_whole_at(const AttentionArgs& a, const Step& step, Place at) {
     const Queries queries = queries_of(a, step);
+    const int tile = at.z * kWarps + warp_index();
     if (queries.row(tile, 0) >= queries.n_rows) return;
-    const Seen seen = load_queries(a, step, at, queries, shared);
-    const Tile t = tile_of(a, step, at, queries);
-    Running<kDims> r;
-    for (int first = 0; first * kSplitKeys < seen.end; first += kWarps) {
-        run_split(a, shared, t, first + warp, seen.begin, seen.end, r);
-        for (int turn = 0; turn < kWarps; ++turn) {
-            if (turn == warp && (first + turn) * kSplitKeys < seen.end) merge(shared, r, warp);
-            block_sync();
-        }
-    }
-    for (int i = thread_index(); i < kQueries * dims; i += n_threads) {
-        const int query = i / dims, dim = i % dims;
-        if (!queries.exists(tile, query)) continue;
-        const int head = at.y * queries.group + queries.head(tile, query);
-        a.out[(int64(queries.row(tile, query)) * a.n_head + head) * dims + dim] =
-            shared.out[query][dim] / shared.sum[query];
-    }
+    Asked<kDims> asked;
+    ask(a, step, queries, at.y, tile, asked);
+    const int row = keys_of(a, step, queries.row(tile, 0)).row;
+    Added<kDims> added{places_of(a, queries, at.y, tile, a.out, kDims), no_sums()};
+    added.end(true);
+#pragma unroll 1
+    for (int first = asked.first / kSplitKeys * kSplitKeys; first < asked.end; first += kSplitKeys)
+        run_split(a, step, asked, row, at.y, first, added);
+    added.end(false);
 }
 
 template <int kDims>
 DEV void attention(const AttentionArgs& a) {
-    SHARED AttentionShared<kDims, kAttentionWarps> shared;
     const Step step = *a.step;
     begin_after_others();
-    if (a.n_splits > 0)
-        attention_parts_at(a, step, block_place(), shared);
-    else
-        attention_whole_at(a, step, block_place(), shared);
+    attention_parts_at<kDims, kAttentionWarps>(a, step, block_place());
+}
+
+template <int kDims>
+DEV void attention_whole(const AttentionArgs& a) {
+    const Step step = *a.step;
+    begin_after_others();
+    attention_whole_at<kDims, kAttentionWarps>(a, step, block_place());
 }
 
 KERNEL(attention_32, kAttentionThreads, AttentionArgs) {
@@ -419,6 +564,15 @@ KERNEL(attention_64, kAttentionThreads, AttentionArgs) {
 }
 KERNEL(attention_128, kAttentionThreads, AttentionArgs) {
     attention<128>(a);
+}
+KERNEL(attention_whole_32, kAttentionThreads, AttentionArgs) {
+    attention_whole<32>(a);
+}
+KERNEL(attention_whole_64, kAttentionThreads, AttentionArgs) {
+    attention_whole<64>(a);
+}
+KERNEL(attention_whole_128, kAttentionThreads, AttentionArgs) {
+    attention_whole<128>(a);
 }
 
 // As attention's arguments; where `rounded` is not null, the result is rounded on its way, by
@@ -450,15 +604,14 @@ DEV void merge_at(const MergeArgs& a, const Step& s, Place place, MergeShared<kW
     float most = kNone, sum = exists ? 0 : 1, out[kMostDims] = {};
 #pragma unroll 4
     for (int split = 0; split <= last; ++split, from += 2 + dims) {
-        const float both = larger(most, from[0]);
-        const float mine = exp_of(most - both), theirs = exp_of(from[0] - both);
-        sum = multiply_add(sum, mine, from[1] * theirs);
+        const Factors f = factors_of(most, from[0]);
+        sum = multiply_add(sum, f.mine, from[1] * f.theirs);
 #pragma unroll
         for (int i = 0; i < kMostDims; ++i) {
             const int d = lane_index() + i * kWarp;
-            if (d < dims) out[i] = multiply_add(out[i], mine, from[2 + d] * theirs);
+            if (d < dims) out[i] = multiply_add(out[i], f.mine, from[2 + d] * f.theirs);
         }
-        most = both;
+        most = f.most;
     }
     float largest = 0;
 #pragma unroll

@@ -3,4 +3,5 @@
 #include "choose.h"
 #include "linear.h"
 #include "platform.h"
+#include "prefill.h"
 #include "rows.h"

@@ -11,6 +11,10 @@
 //   tile_add(tile, a, b)            tile += a b^T
 // and the same for halves: a row's 16 columns are eight words, of which a lane holds kHalfWords,
 // half_word(j); the products are floats, each the sum of one row's alone.
+// copy_ahead(to, from) begins to copy 16 bytes to shared memory, where kCopiesAhead, and does it
+// otherwise; end_of_group() ends a group of copies, groups_left<n>() waits until n are under way.
+// halves(low, high) are two numbers in a word, from_other_half(v) what the lane 16 away shows;
+// exp2_near may take for zero what is too small to be normal, maximum may pass over NaN.
 // A DENSE_KERNEL takes few enough registers for two of its blocks to share a multiprocessor.
 // An APART function is called where calls are cheap, and inlined where they are not.
 // begin_after_others() waits for the kernels before this one, where they may still be running; the

@@ -51,6 +51,14 @@ DEV float multiply_add(float a, float b, float c) {
 DEV float exp2_of(float x) {
     return exp2f(x);
 }
+DEV float exp2_near(float x) {
+    float result;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+    return result;
+}
+DEV float maximum(float a, float b) {
+    return fmaxf(a, b);
+}
 DEV float log_of(float x) {
     return logf(x);
 }
@@ -105,6 +113,31 @@ DEV uint16 float_to_half(float value) {
     uint16 result;
     asm("cvt.rn.f16.f32 %0, %1;" : "=h"(result) : "f"(value));
     return result;
+}
+
+DEV uint32 halves(float low, float high) {
+    uint32 result;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(result) : "f"(high), "f"(low));
+    return result;
+}
+DEV uint32 from_other_half(uint32 v) {
+    return __shfl_xor_sync(~0u, v, 16);
+}
+
+constexpr bool kCopiesAhead = true;
+DEV void copy_ahead(void* to, const void* from) {
+    asm volatile(
+        "{ .reg .u64 at; .reg .u32 near; cvta.to.shared.u64 at, %0; cvt.u32.u64 near, at;\n"
+        "cp.async.cg.shared.global [near], [%1], 16; }" ::"l"(to),
+        "l"(from)
+        : "memory");
+}
+DEV void end_of_group() {
+    asm volatile("cp.async.commit_group;" ::: "memory");
+}
+template <int kLeft>
+DEV void groups_left() {
+    asm volatile("cp.async.wait_group %0;" ::"n"(kLeft) : "memory");
 }
 
 // A row's word j lies in lane 4 * row + j; a lane holds that word of rows r and r + 8.

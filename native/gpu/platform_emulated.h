@@ -1,5 +1,6 @@
 // The host as a GPU: a block's threads are fibers that take turns at barriers and shuffles, blocks
-// run one after another. Tiles lie in the lanes as gfx11's do. For tests and tiny models.
+// run one after another. Tiles lie in the lanes as gfx11's do, or, with EMULATED_QUADS, as
+// NVIDIA's. For tests and tiny models.
 #pragma once
 
 #include <setjmp.h>
@@ -204,6 +205,12 @@ DEV float multiply_add(float a, float b, float c) {
 DEV float exp2_of(float x) {
     return std::exp2(x);
 }
+DEV float exp2_near(float x) {
+    return std::exp2(x);
+}
+DEV float maximum(float a, float b) {
+    return std::fmax(a, b);
+}
 DEV float log_of(float x) {
     return std::log(x);
 }
@@ -233,6 +240,84 @@ DEV uint16 float_to_half(float value) {
     return result;
 }
 
+DEV uint32 halves(float low, float high) {
+    return uint32(float_to_half(low)) | uint32(float_to_half(high)) << 16;
+}
+DEV uint32 from_other_half(uint32 v) {
+    return shuffle_xor(v, 16);
+}
+
+constexpr bool kCopiesAhead = false;
+DEV void copy_ahead(void* to, const void* from) {
+    std::memcpy(to, from, 16);
+}
+DEV void end_of_group() {}
+template <int kLeft>
+DEV void groups_left() {}
+
+#if defined(EMULATED_QUADS)
+
+constexpr int kLaneRows = 2, kLaneWords = 1, kHalfWords = 2;
+DEV int lane_row(int i) {
+    return (lane_index() >> 2) + 8 * i;
+}
+DEV int lane_word(int) {
+    return lane_index() & 3;
+}
+DEV int half_word(int j) {
+    return (lane_index() & 3) + 4 * j;
+}
+DEV int tile_row(int i) {
+    return (lane_index() >> 2) + 8 * ((i >> 1) & 1);
+}
+DEV int tile_col(int i) {
+    return 2 * (lane_index() & 3) + (i & 1) + 8 * (i >> 2);
+}
+
+using LaneWords = uint32[kLaneRows][kLaneWords];
+using LaneHalves = uint32[kLaneRows][kHalfWords];
+
+// A matrix's 16 rows, put together from what the lanes show.
+template <int kWords>
+struct Operand {
+    uint32 rows[16][4 * kWords];
+
+    explicit Operand(const uint32 (&mine)[2][kWords]) {
+        struct Shown {
+            uint32 words[2][kWords];
+        } shown;
+        std::memcpy(&shown, mine, sizeof shown);
+        for (int lane = 0; lane < 32; ++lane) {
+            const Shown theirs = emulated::exchange(shown, lane);
+            for (int i = 0; i < 2; ++i)
+                for (int j = 0; j < kWords; ++j)
+                    rows[lane / 4 + 8 * i][lane % 4 + 4 * j] = theirs.words[i][j];
+        }
+    }
+};
+
+DEV void tile_add(int (&tile)[8], const LaneWords& a, const LaneWords& b) {
+    const Operand<1> left(a), right(b);
+    for (int i = 0; i < 8; ++i) {
+        int8 x[16], y[16];
+        std::memcpy(x, left.rows[tile_row(i)], 16);
+        std::memcpy(y, right.rows[tile_col(i)], 16);
+        for (int k = 0; k < 16; ++k) tile[i] += int(x[k]) * int(y[k]);
+    }
+}
+
+DEV void tile_add(float (&tile)[8], const LaneHalves& a, const LaneHalves& b) {
+    const Operand<2> left(a), right(b);
+    for (int i = 0; i < 8; ++i) {
+        uint16 x[16], y[16];
+        std::memcpy(x, left.rows[tile_row(i)], 32);
+        std::memcpy(y, right.rows[tile_col(i)], 32);
+        for (int k = 0; k < 16; ++k) tile[i] += half_to_float(x[k]) * half_to_float(y[k]);
+    }
+}
+
+#else
+
 constexpr int kLaneRows = 1, kLaneWords = 4;
 DEV int lane_row(int) {
     return lane_index() & 15;
@@ -261,11 +346,6 @@ DEV void tile_add(int (&tile)[8], const LaneWords& a, const LaneWords& b) {
     }
 }
 
-DEV void tile_add(int (&tile)[8], const LaneWords (&a)[2], const LaneWords (&b)[2]) {
-    tile_add(tile, a[0], b[0]);
-    tile_add(tile, a[1], b[1]);
-}
-
 constexpr int kHalfWords = 8;
 DEV int half_word(int j) {
     return j;
@@ -283,4 +363,11 @@ DEV void tile_add(float (&tile)[8], const LaneHalves& a, const LaneHalves& b) {
         const Row row = emulated::exchange(left, tile_row(i));
         for (int k = 0; k < 16; ++k) tile[i] += half_to_float(row.v[k]) * half_to_float(right.v[k]);
     }
+}
+
+#endif
+
+DEV void tile_add(int (&tile)[8], const LaneWords (&a)[2], const LaneWords (&b)[2]) {
+    tile_add(tile, a[0], b[0]);
+    tile_add(tile, a[1], b[1]);
 }

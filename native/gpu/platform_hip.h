@@ -75,6 +75,12 @@ DEV float multiply_add(float a, float b, float c) {
 DEV float exp2_of(float x) {
     return __builtin_amdgcn_exp2f(x);
 }
+DEV float exp2_near(float x) {
+    return __builtin_amdgcn_exp2f(x);
+}
+DEV float maximum(float a, float b) {
+    return __builtin_fmaxf(a, b);
+}
 DEV float log_of(float x) {
     return __builtin_amdgcn_logf(x) * 0.693147180559945309417f;
 }
@@ -96,6 +102,24 @@ DEV float half_to_float(uint16 half) {
 DEV uint16 float_to_half(float value) {
     return __builtin_bit_cast(uint16, _Float16(value));
 }
+
+DEV uint32 halves(float low, float high) {
+    return uint32(float_to_half(low)) | uint32(float_to_half(high)) << 16;
+}
+DEV uint32 from_other_half(uint32 v) {
+    return __builtin_amdgcn_permlanex16(v, v, 0x76543210u, 0xfedcba98u, false, false);
+}
+
+constexpr bool kCopiesAhead = false;
+DEV void copy_ahead(void* to, const void* from) {
+    struct alignas(16) Words {
+        uint32 at[4];
+    };
+    *static_cast<Words*>(to) = *static_cast<const Words*>(from);
+}
+DEV void end_of_group() {}
+template <int kLeft>
+DEV void groups_left() {}
 
 using IntTile = int __attribute__((ext_vector_type(8)));
 

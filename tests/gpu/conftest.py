@@ -14,11 +14,24 @@ from tests.gpu.standin.libraries import LIBRARIES, PACKAGES, Standin, build, pac
 
 @pytest.fixture(scope="session")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> tuple[GpuBackend, GuardedDriver]:
-    cache: Path = tmp_path_factory.mktemp("kernels")
+    return _guarded(tmp_path_factory.mktemp("kernels"), is_quads=False)
+
+
+@pytest.fixture(scope="session", params=["rows", "quads"])
+def lanes(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[GpuBackend, GuardedDriver]:
+    """Each way in which the matrix unit's tiles lie in lanes."""
+    if request.param == "rows":
+        return request.getfixturevalue("guarded")
+    return _guarded(tmp_path_factory.mktemp("quads"), is_quads=True)
+
+
+def _guarded(cache: Path, *, is_quads: bool) -> tuple[GpuBackend, GuardedDriver]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("platformdirs.user_cache_dir", lambda name: str(cache))
         try:
-            driver = GuardedDriver()
+            driver = GuardedDriver(is_quads=is_quads)
             return GpuBackend(driver), driver
         except CompileError as error:
             pytest.skip(str(error))
@@ -28,6 +41,14 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> tuple[GpuBackend, Guard
 def emulated(guarded: tuple[GpuBackend, GuardedDriver]) -> Iterator[GpuBackend]:
     """Fails a test whose kernels wrote beside a buffer."""
     backend, driver = guarded
+    yield backend
+    assert driver.damage() == []
+
+
+@pytest.fixture
+def any_lanes(lanes: tuple[GpuBackend, GuardedDriver]) -> Iterator[GpuBackend]:
+    """As `emulated`, for tests that are to run whichever way tiles lie in lanes."""
+    backend, driver = lanes
     yield backend
     assert driver.damage() == []
 

@@ -11,8 +11,8 @@ _UNTOUCHED = b"\xff" * _GUARD
 
 
 class GuardedDriver(EmulatedDriver):
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, *, is_quads: bool = False) -> None:
+        super().__init__(is_quads=is_quads)
         self._sizes: dict[Address, int] = {}
         self._freed: list[str] = []
 

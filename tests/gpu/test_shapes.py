@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from engine.backends.gpu.backend import GpuBackend
+from engine.backends.gpu.backend import DEFAULT_POSITIONS, GpuBackend
 from engine.backends.gpu.lowering import SPLIT_KEYS
 from engine.errors import NativeError
 from engine.ops import Activation, Weight
@@ -137,10 +137,10 @@ def fill(run: ProgramRunner, n: int) -> None:
     [Heads(14, 2, 64), Heads(12, 2, 128), Heads(9, 3, 64), Heads(3, 3, 32), Heads(20, 1, 32)],
     ids=str,
 )
-def test_heads_of_every_size_and_group(emulated: GpuBackend, heads: Heads, n_rows: int) -> None:
+def test_heads_of_every_size_and_group(any_lanes: GpuBackend, heads: Heads, n_rows: int) -> None:
     x = rows_of(n_rows)
-    expected = heads.expected(emulated, x, range(n_rows))
-    np.testing.assert_allclose(heads.runner(emulated, x).run(), expected, atol=5e-3)
+    expected = heads.expected(any_lanes, x, range(n_rows))
+    np.testing.assert_allclose(heads.runner(any_lanes, x).run(), expected, atol=5e-3)
 
 
 def test_keys_that_are_not_turned(emulated: GpuBackend) -> None:
@@ -156,22 +156,22 @@ SMALL = Heads(4, 2, 32)
 
 
 @pytest.mark.parametrize("window", [None, SPLIT_KEYS + 9])
-def test_many_splits_are_those_of_float64(emulated: GpuBackend, window: int | None) -> None:
+def test_many_splits_are_those_of_float64(any_lanes: GpuBackend, window: int | None) -> None:
     x = rows_of(N_KEYS)
-    run = SMALL.runner(emulated, x, window=window)
+    run = SMALL.runner(any_lanes, x, window=window)
     fill(run, N_KEYS - 2)
     found = run.run([N_KEYS - 2, N_KEYS - 1], n_past=N_KEYS - 2)
-    expected = SMALL.expected(emulated, x, range(N_KEYS - 2, N_KEYS), window)
+    expected = SMALL.expected(any_lanes, x, range(N_KEYS - 2, N_KEYS), window)
     np.testing.assert_allclose(found, expected, atol=5e-3)
 
 
 @pytest.mark.parametrize("window", [None, SPLIT_KEYS + 9])
 @pytest.mark.parametrize("heads", [SMALL, Heads(2, 1, 128)], ids=str)
 def test_splits_in_blocks_of_their_own_equal_splits_of_one_block(
-    emulated: GpuBackend, heads: Heads, window: int | None
+    any_lanes: GpuBackend, heads: Heads, window: int | None
 ) -> None:
     x = rows_of(N_KEYS)
-    run, n_past = heads.runner(emulated, x, window=window), N_KEYS - 70
+    run, n_past = heads.runner(any_lanes, x, window=window), N_KEYS - 70
     fill(run, n_past)
     rows = list(range(n_past, N_KEYS))
     at_once = run.run(rows, n_past=n_past)  # too many rows for blocks of their own
@@ -182,13 +182,13 @@ def test_splits_in_blocks_of_their_own_equal_splits_of_one_block(
 
 @pytest.mark.parametrize("window", [None, 5, 50])
 def test_branches_across_splits_equal_the_straight_sequence(
-    emulated: GpuBackend, window: int | None
+    any_lanes: GpuBackend, window: int | None
 ) -> None:
     n_past, n_tree = 2 * SPLIT_KEYS - 3, 64
     rng = np.random.default_rng(1)
     parents = [int(rng.integers(max(ROOT, row - 4), row)) if row else ROOT for row in range(n_tree)]
     x = rows_of(n_past + n_tree)
-    tree, straight = (SMALL.runner(emulated, x, window=window) for _ in range(2))
+    tree, straight = (SMALL.runner(any_lanes, x, window=window) for _ in range(2))
     fill(tree, n_past)
     fill(straight, n_past)
     found = tree.run(list(range(n_past, n_past + n_tree)), parents, n_past)
@@ -244,6 +244,23 @@ def test_queries_of_selected_rows_are_those_of_all(
     everything = step(SMALL.runner(emulated, x), rows)
     selected = SMALL.runner(emulated, x, takes_selected=True)
     np.testing.assert_array_equal(step(selected, rows, out_rows=out_rows), everything[out_rows])
+
+
+def test_texts_longer_than_planned_for_give_the_same_bits(any_lanes: GpuBackend) -> None:
+    """There is no room for parts then: a warp takes all splits itself, of trees too."""
+    n_past, parents = N_KEYS - 20, [ROOT, 0, 0, 2, 1, 3, 5]
+    x, rows = rows_of(N_KEYS), list(range(n_past, n_past + 7))
+    usual = SMALL.runner(any_lanes, x)
+    any_lanes.prepare(0, SPLIT_KEYS)
+    try:
+        longer = SMALL.runner(any_lanes, x)
+    finally:
+        any_lanes.prepare(0, DEFAULT_POSITIONS)
+    for run in (usual, longer):
+        fill(run, n_past)
+    found = longer.run(rows, parents, n_past)
+    np.testing.assert_array_equal(found, usual.run(rows, parents, n_past))
+    np.testing.assert_array_equal(longer.run(rows, None, n_past), usual.run(rows, None, n_past))
 
 
 # ---- rows and products ----

@@ -24,10 +24,12 @@ _OPTIONS = ("-std=c++20", "-O2", "-ffp-contract=off", "-U_FORTIFY_SOURCE", "-DGP
 class EmulatedDriver:
     name = "emulated"
     device = "this machine's processor, as a GPU"
-    arch = "host"
     is_unified = True
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_quads: bool = False) -> None:
+        """With `is_quads` the matrix unit's tiles lie in lanes as NVIDIA's do, else as AMD's."""
+        self.arch = "host-quads" if is_quads else "host"
+        self._options = (*_OPTIONS, "-DEMULATED_QUADS") if is_quads else _OPTIONS
         self._memory: dict[Address, NDArray[np.uint8]] = {}
         self._recorded: list[Callable[[], None]] | None = None
 
@@ -42,7 +44,7 @@ class EmulatedDriver:
             path.write_text(source, "utf-8")
             command = [
                 *_compiler(),
-                *_OPTIONS,
+                *self._options,
                 "-w",
                 "-shared",
                 "-fPIC",

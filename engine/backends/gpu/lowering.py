@@ -257,10 +257,18 @@ class Lowering:
             n_rows = bucket.rows(rows)
             # Rows of a tree have tiles of their own.
             in_rows = n_rows * _ceil(group, _QUERIES)
-            return in_rows if bucket.n_rows <= MOST_TREE_ROWS else _ceil(n_rows * group, _QUERIES)
+            n = in_rows if bucket.n_rows <= MOST_TREE_ROWS else _ceil(n_rows * group, _QUERIES)
+            # Warps of a block share a tile's splits, or have all splits of a tile each.
+            return n if bucket.n_splits else _ceil(n, _ATTENTION_WARPS)
+
+        def kernel(bucket: Bucket) -> str:
+            if bucket.n_splits:
+                return f"attention_{dims}"
+            is_few = bucket.n_rows <= MOST_TREE_ROWS
+            return f"attention_whole_{dims}" if is_few else f"prefill_{dims}"
 
         attend = Launch(
-            lambda _: f"attention_{dims}",
+            kernel,
             lambda b: (_ceil(b.n_splits, _ATTENTION_WARPS) or 1, op.kv.n_kv, n_tiles(b)),
             make,
             32 * _ATTENTION_WARPS,

@@ -1,0 +1,217 @@
+// Attention of many rows, as attention.h has it: warps of a block have queries of their own and
+// share the keys and values, which are copied to shared memory while others are worked on.
+#pragma once
+
+#include "attention.h"
+
+// A split is copied while the one before it is worked on, where copies run beside the work and
+// there is room for two.
+template <int kDims>
+constexpr int kStages = kCopiesAhead && kDims <= 64 ? 2 : 1;
+
+template <int kDims>
+struct PrefillShared {
+    alignas(16) uint32 keys[kStages<kDims>][kSplitKeys][stride_of(kDims / 2)];
+    alignas(16) uint32 values[kStages<kDims>][kSplitBlocks][kDims][stride_of(kKvBlock / 2)];
+    int first[kAttentionWarps], end[kAttentionWarps];  // the keys any query of a warp sees
+};
+
+// A split in shared memory (attention.h's sources).
+template <int kDims>
+struct FromShared {
+    static constexpr int n_left = kSplitKeys;  // what is behind the end is 0 there
+    const PrefillShared<kDims>& shared;
+    int stage;
+
+    DEV_MEMBER void keys(int block, int c, int d, KeyPiece<kDims>& to) const {
+#pragma unroll
+        for (int i = 0; i < kLaneRows; ++i)
+            load_run<kDims / 2>(shared.keys[stage][block * kKvBlock + run_row(c, i)], d, i, to);
+    }
+    DEV_MEMBER void values(int block, int d, LaneHalves (&to)[2]) const {
+#pragma unroll
+        for (int i = 0; i < kLaneRows; ++i)
+            load_run<kKvBlock / 2>(shared.values[stage][block][16 * d + lane_row(i)], 0, i, to);
+    }
+};
+
+// Copies splits of one KV head; `end` is where the keys of the block's queries end.
+template <int kDims>
+struct Copier {
+    const AttentionArgs& a;
+    const Step& step;
+    PrefillShared<kDims>& shared;
+    int kv_head_index, end;
+
+    DEV_MEMBER const uint16* head(int first) const {
+        return kv_head(a.kv, step.blocks[first / kKvBlock], kv_head_index);
+    }
+
+    DEV_MEMBER void keys(int split, int stage) const {
+        constexpr int kPieces = kDims / 8;  // of 16 bytes, of a key
+#pragma unroll 1
+        for (int block = 0; block < kSplitBlocks; ++block) {
+            const int first = split * kSplitKeys + block * kKvBlock;
+            if (first >= end) continue;
+            const uint16* from = head(first);
+#pragma unroll
+            for (int i = thread_index(); i < kKvBlock * kPieces; i += kAttentionThreads) {
+                const int key = block * kKvBlock + i / kPieces;
+                copy_ahead(&shared.keys[stage][key][i % kPieces * 4], from + 8 * i);
+            }
+        }
+    }
+
+    // What lies where there is no key would be multiplied by weights of 0, and may be no number.
+    DEV_MEMBER void values(int split, int stage) const {
+        constexpr int kPieces = kKvBlock / 8;  // of 16 bytes, of a dimension
+#pragma unroll 1
+        for (int block = 0; block < kSplitBlocks; ++block) {
+            const int first = split * kSplitKeys + block * kKvBlock;
+            const uint16* from = first < end ? head(first) + kKvBlock * kDims : nullptr;
+#pragma unroll
+            for (int i = thread_index(); i < kDims * kPieces; i += kAttentionThreads) {
+                uint32* to = &shared.values[stage][block][i / kPieces][i % kPieces * 4];
+                const int n_left = end - first - 8 * (i % kPieces);
+                if (n_left >= 8)
+                    copy_ahead(to, from + 8 * i);
+                else
+                    copy_kept(to, reinterpret_cast<const uint32*>(from + 8 * i), n_left);
+            }
+        }
+    }
+
+    DEV_MEMBER static void copy_kept(uint32* to, const uint32* from, int n_left) {
+        for (int n = 0; n < 4; ++n) to[n] = n_left > 2 * n ? kept(from[n], n_left - 2 * n) : 0;
+    }
+};
+
+// The keys that any query of the block sees.
+template <int kDims>
+DEV Keys keys_of_block(const Asked<kDims>& asked, PrefillShared<kDims>& shared) {
+    if (lane_index() == 0) {
+        shared.first[warp_index()] = asked.first;
+        shared.end[warp_index()] = asked.end;
+    }
+    block_sync();
+    Keys keys{0, shared.first[0], shared.end[0]};
+    for (int w = 1; w < kAttentionWarps; ++w) {
+        keys.first = shared.first[w] < keys.first ? shared.first[w] : keys.first;
+        keys.end = shared.end[w] > keys.end ? shared.end[w] : keys.end;
+    }
+    return keys;
+}
+
+// A warp's merged splits.
+template <int kDims>
+struct Running {
+    Sums all;
+    float out[kDims / 16][8];
+};
+
+template <int kDims>
+DEV void begin(Running<kDims>& r) {
+    r.all = no_sums();
+#pragma unroll
+    for (int d = 0; d < kDims / 16; ++d)
+#pragma unroll
+        for (int i = 0; i < 8; ++i) r.out[d][i] = 0;
+}
+
+template <int kDims>
+DEV void merge_split(const Weighed& w, const FromShared<kDims>& from, Running<kDims>& r) {
+    Factors factors[kLaneRows];
+    r.all.add(w, factors);
+#pragma unroll
+    for (int d = 0; d < kDims / 16; ++d) {
+        float sums[8] = {};
+        add_values(w, from, d, sums);
+#pragma unroll
+        for (int i = 0; i < 8; ++i) {
+            const Factors& f = factors[element_row(i)];
+            r.out[d][i] = multiply_add(r.out[d][i], f.mine, sums[i] * f.theirs);
+        }
+        keep_order();
+    }
+}
+
+template <int kDims>
+DEV void write_merged(const Running<kDims>& r, const RowPlaces& to) {
+#pragma unroll
+    for (int d = 0; d < kDims / 16; ++d)
+#pragma unroll
+        for (int i = 0; i < 8; ++i) {
+            const int row = element_row(i);
+            if (to.at[row]) to.at[row][16 * d + element_col(i)] = r.out[d][i] / r.all.sum[row];
+        }
+}
+
+// A block for each KV head and tile of 16 queries for each of its warps; the last rows, who see the
+// most, come first. The step's rows are a chain, or a block.
+template <int kDims>
+DEV void prefill_at(const AttentionArgs& a, const Step& step, Place at,
+                    PrefillShared<kDims>& shared) {
+    constexpr int kAhead = kStages<kDims>, kLeft = 2 * (kAhead - 1);
+    const Queries queries = queries_of(a, step);
+    constexpr int kOfBlock = kQueries * kAttentionWarps;
+    const int n_blocks = (queries.n_rows * queries.group + kOfBlock - 1) / kOfBlock;
+    if (at.z >= n_blocks) return;
+    const int tile = (n_blocks - 1 - at.z) * kAttentionWarps + warp_index();
+    Asked<kDims> asked;
+    ask(a, step, queries, at.y, tile, asked);
+    const Keys keys = keys_of_block(asked, shared);
+    const int first = keys.first / kSplitKeys, end = (keys.end + kSplitKeys - 1) / kSplitKeys;
+    const Copier<kDims> copier{a, step, shared, at.y, keys.end};
+    Running<kDims> running;
+    begin(running);
+    // Each copy is a group, also that of nothing, so that they can be counted.
+    const auto copy_keys = [&](int split) {
+        if (split < end) copier.keys(split, (split - first) % kAhead);
+        end_of_group();
+        keep_order();
+    };
+    const auto copy_values = [&](int split) {
+        if (split < end) copier.values(split, (split - first) % kAhead);
+        end_of_group();
+        keep_order();
+    };
+    copy_keys(first);
+    if (kAhead > 1) {
+        copy_values(first);
+        copy_keys(first + 1);
+    }
+#pragma unroll 1
+    for (int split = first; split < end; ++split) {
+        const FromShared<kDims> from{shared, (split - first) % kAhead};
+        const bool is_seen =
+            split * kSplitKeys < asked.end && (split + 1) * kSplitKeys > asked.first;
+        Weighed w;
+        groups_left<kLeft>();
+        block_sync();  // the keys are there, and nobody reads the values before them any more
+        copy_values(split + kAhead - 1);
+        if (is_seen) weigh(asked, from, split * kSplitKeys, a.scale * kLog2E, w);
+        groups_left<kLeft>();
+        block_sync();
+        copy_keys(split + kAhead);
+        if (is_seen) merge_split(w, from, running);
+    }
+    write_merged(running, places_of(a, queries, at.y, tile, a.out, kDims));
+}
+
+template <int kDims>
+DEV void prefill(const AttentionArgs& a) {
+    SHARED PrefillShared<kDims> shared;
+    const Step step = *a.step;
+    begin_after_others();
+    prefill_at(a, step, block_place(), shared);
+}
+
+DENSE_KERNEL(prefill_32, kAttentionThreads, AttentionArgs) {
+    prefill<32>(a);
+}
+DENSE_KERNEL(prefill_64, kAttentionThreads, AttentionArgs) {
+    prefill<64>(a);
+}
+DENSE_KERNEL(prefill_128, kAttentionThreads, AttentionArgs) {
+    prefill<128>(a);
+}
