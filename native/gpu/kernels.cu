@@ -5,3 +5,4 @@
 #include "platform.h"
 #include "prefill.h"
 #include "rows.h"
+#include "split.h"

@@ -1,8 +1,8 @@
-// Attention of many rows, as attention.h has it: warps of a block have queries of their own and
+// Attention of many rows by the rule of split.h: warps of a block have queries of their own and
 // share the keys and values, which are copied to shared memory while others are worked on.
 #pragma once
 
-#include "attention.h"
+#include "split.h"
 
 // A split is copied while the one before it is worked on, where copies run beside the work and
 // there is room for two.
@@ -16,7 +16,7 @@ struct PrefillShared {
     int first[kAttentionWarps], end[kAttentionWarps];  // the keys any query of a warp sees
 };
 
-// A split in shared memory (attention.h's sources).
+// A split in shared memory (split.h's sources).
 template <int kDims>
 struct FromShared {
     static constexpr int n_left = kSplitKeys;  // what is behind the end is 0 there

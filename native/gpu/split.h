@@ -1,0 +1,402 @@
+// Attention of 16 queries over 64 keys, on the matrix units: q and the keys as halves, sums as
+// floats.
+//
+// One rule for every number of rows: a row's keys, in logical order, are cut into splits of 64; of
+// each split come the largest score, the sum of the weights that are relative to it, and the
+// weighted sum of the values; splits are merged in order. An element of a matrix product depends on
+// its own row and column alone, so it does not matter which other queries share a tile; and what a
+// row sees decides which keys these are, so that a branch of a tree computes what a straight
+// sequence would.
+#pragma once
+
+#include "kv.h"
+#include "lanes.h"
+
+constexpr int kSplitKeys = 64, kSplitBlocks = kSplitKeys / kKvBlock, kQueries = 16;
+constexpr int kAttentionThreads = 128, kAttentionWarps = kAttentionThreads / kWarp;
+constexpr float kNone = -3.0e38f;
+
+struct AttentionArgs {
+    const Step* step;
+    KvPlace kv;
+    const float* q;  // (T or R, H * D)
+    float* out;      // the same
+    float* partial;  // (rows, H, splits, 2 + D), where the splits have blocks of their own
+    int n_head, window, is_block, is_selected, n_splits;  // n_splits 0: there are none
+    float scale;
+};
+
+// The keys one row sees: [first, end) in logical order.
+struct Keys {
+    int row, first, end;
+};
+
+DEV Keys keys_of(const AttentionArgs& a, const Step& s, int row) {
+    const int step_row = a.is_selected ? s.out_rows[row] : row;
+    const int end = a.is_block ? s.n_past + s.n_rows : s.n_past + s.depth[step_row] + 1;
+    const int first = a.window > 0 && end > a.window ? end - a.window : 0;
+    return {step_row, first, end};
+}
+
+// The queries of a tile: pairs of a row and one of the heads that share the KV head. Rows that see
+// different slots, branches of a tree, have tiles of their own.
+struct Queries {
+    int group, n_rows, is_tree;
+
+    DEV_MEMBER int n_tiles_of_row() const { return (group + kQueries - 1) / kQueries; }
+    DEV_MEMBER int row(int tile, int i) const {
+        return is_tree ? tile / n_tiles_of_row() : (tile * kQueries + i) / group;
+    }
+    DEV_MEMBER int head(int tile, int i) const {
+        return is_tree ? tile % n_tiles_of_row() * kQueries + i : (tile * kQueries + i) % group;
+    }
+    DEV_MEMBER bool exists(int tile, int i) const {
+        return row(tile, i) < n_rows && head(tile, i) < group;
+    }
+};
+
+DEV Queries queries_of(const AttentionArgs& a, const Step& step) {
+    return {a.n_head / a.kv.n_kv, rows_of(step, a.is_selected), !step.is_chain};
+}
+
+// ---- rows as the matrix unit takes them ----
+
+struct alignas(16) Words {
+    uint32 at[4];
+};
+
+// A lane's words of its row i, of kTiles tiles of 16 columns from the first on; a row has kWords.
+template <int kWords, int kTiles>
+DEV void load_run(const uint32* row, int first, int i, LaneHalves (&to)[kTiles]) {
+#pragma unroll
+    for (int f = 0; f < kTiles * kHalfWords; f += 4) {
+        const Words four =
+            *reinterpret_cast<const Words*>(row + run_word(first * kHalfWords + f, kWords));
+#pragma unroll
+        for (int n = 0; n < 4; ++n) to[(f + n) / kHalfWords][i][(f + n) % kHalfWords] = four.at[n];
+    }
+}
+
+// Of two positions a word holds, those before the end; what no key has is nothing, whatever lies
+// there.
+DEV uint32 kept(uint32 word, int n_left) {
+    return n_left >= 2 ? word : n_left == 1 ? word & 0xffff : 0;
+}
+
+// The same of a lane's words of 32 positions.
+DEV void keep_first(LaneHalves (&values)[2], int n_left) {
+#pragma unroll
+    for (int i = 0; i < kLaneRows; ++i)
+#pragma unroll
+        for (int f = 0; f < 2 * kHalfWords; ++f) {
+            uint32& word = values[f / kHalfWords][i][f % kHalfWords];
+            word = kept(word, n_left - 2 * run_word(f, kKvBlock / 2));
+        }
+}
+
+// A warp's queries. `low` and `high` bound the keys that a lane's rows see, [first, end) those that
+// any of the warp's sees and [all_first, all_end) those that all see.
+template <int kDims>
+struct Asked {
+    LaneHalves of[kDims / 16];
+    int low[kLaneRows], high[kLaneRows];
+    int first, end, all_first, all_end;
+};
+
+DEV int least_of_warp(int v) {
+    for (int mask = 16; mask; mask >>= 1) {
+        const int other = shuffle_xor(v, mask);
+        v = other < v ? other : v;
+    }
+    return v;
+}
+
+template <int kDims>
+DEV void ask(const AttentionArgs& a, const Step& step, const Queries& queries, int kv_head,
+             int tile, Asked<kDims>& asked) {
+    constexpr int kNever = 0x7fffffff;
+    int first = kNever, end = 0, all_first = 0, all_end = kNever;
+#pragma unroll
+    for (int i = 0; i < kLaneRows; ++i) {
+        const int query = lane_row(i), row = queries.row(tile, query);
+        const bool exists = queries.exists(tile, query);
+        const Keys keys = exists ? keys_of(a, step, row) : Keys{0, 0, 0};
+        asked.low[i] = keys.first;
+        asked.high[i] = keys.end;
+        if (exists) {
+            first = keys.first < first ? keys.first : first;
+            end = keys.end > end ? keys.end : end;
+            all_first = keys.first > all_first ? keys.first : all_first;
+            all_end = keys.end < all_end ? keys.end : all_end;
+        }
+        const int head = exists ? kv_head * queries.group + queries.head(tile, query) : 0;
+        const float* q = a.q + (int64(exists ? row : 0) * a.n_head + head) * kDims;
+#pragma unroll
+        for (int f = 0; f < kDims / 16 * kHalfWords; ++f) {
+            const float* two = q + 2 * run_word(f, kDims / 2);
+            asked.of[f / kHalfWords][i][f % kHalfWords] = exists ? halves(two[0], two[1]) : 0;
+        }
+    }
+    asked.first = least_of_warp(first);
+    asked.end = -least_of_warp(-end);
+    asked.all_first = -least_of_warp(-all_first);
+    asked.all_end = least_of_warp(all_end);
+}
+
+// ---- where a split's keys and values are taken from ----
+//
+// Each source has keys(block, c, d, to), of 16 keys of one of the split's blocks kPiece times 16
+// dimensions from 16 d on, and values(block, d, to), the block's 32 positions of 16 dimensions, for
+// which kAtOnce may be asked at once; those behind the split's first n_left are anything.
+
+// Lanes that hold whole rows have few registers beside the queries of the largest heads.
+template <int kDims>
+constexpr int kPiece = kDims < 64 || (kDims > 64 && kHalfWords > 4) ? 2 : 4;
+template <int kDims>
+using KeyPiece = LaneHalves[kPiece<kDims>];
+
+// Of the cache, in the order they lie there.
+template <int kDims>
+struct FromCache {
+    static constexpr int kAtOnce = 2;
+    const uint16* heads[kSplitBlocks];
+    int n_left;
+
+    DEV_MEMBER void keys(int block, int c, int d, KeyPiece<kDims>& to) const {
+#pragma unroll
+        for (int i = 0; i < kLaneRows; ++i)
+            load_run<kDims / 2>(
+                reinterpret_cast<const uint32*>(heads[block] + run_row(c, i) * kDims), d, i, to);
+    }
+
+    DEV_MEMBER void values(int block, int d, LaneHalves (&to)[2]) const {
+#pragma unroll
+        for (int i = 0; i < kLaneRows; ++i) {
+            const int dim = kDims + 16 * d + lane_row(i);
+            load_run<kKvBlock / 2>(reinterpret_cast<const uint32*>(heads[block] + dim * kKvBlock),
+                                   0, i, to);
+        }
+    }
+};
+
+DEV int block_at(const Step& s, int first) {
+    const int last = (s.n_past + s.n_rows - 1) / kKvBlock, block = first / kKvBlock;
+    return s.blocks[block < last ? block : last];
+}
+
+template <int kDims>
+DEV FromCache<kDims> from_cache(const AttentionArgs& a, const Step& s, int kv_head_index, int first,
+                                int end) {
+    FromCache<kDims> from;
+#pragma unroll
+    for (int block = 0; block < kSplitBlocks; ++block)
+        from.heads[block] = kv_head(a.kv, block_at(s, first + block * kKvBlock), kv_head_index);
+    from.n_left = end - first;
+    return from;
+}
+
+// Of a branch of a tree: keys lie wherever their slots are. Every lane knows where one key of each
+// block lies, and tells the others.
+template <int kDims>
+struct Gathered {
+    static constexpr int kAtOnce = 1;
+    KvPlace kv;
+    int kv_head_index, n_left;
+    int places[kSplitBlocks];  // block * 32 + offset
+
+    DEV_MEMBER const uint16* head_of(int place) const {
+        return kv_head(kv, place / kKvBlock, kv_head_index);
+    }
+
+    DEV_MEMBER void keys(int block, int c, int d, KeyPiece<kDims>& to) const {
+#pragma unroll
+        for (int i = 0; i < kLaneRows; ++i) {
+            const int place = shuffle(places[block], run_row(c, i));
+            const uint16* key = head_of(place) + place % kKvBlock * kDims;
+            load_run<kDims / 2>(reinterpret_cast<const uint32*>(key), d, i, to);
+        }
+    }
+
+    DEV_MEMBER void values(int block, int d, LaneHalves (&to)[2]) const {
+#pragma unroll
+        for (int i = 0; i < kLaneRows; ++i)
+#pragma unroll
+            for (int f = 0; f < 2 * kHalfWords; ++f) {
+                const int key = 2 * run_word(f, kKvBlock / 2);
+                to[f / kHalfWords][i][f % kHalfWords] =
+                    value(block, key, 16 * d + lane_row(i)) |
+                    uint32(value(block, key + 1, 16 * d + lane_row(i))) << 16;
+            }
+    }
+
+    DEV_MEMBER uint16 value(int block, int key, int dim) const {
+        const int place = shuffle(places[block], key);
+        return head_of(place)[value_at(kv, place % kKvBlock, dim)];
+    }
+};
+
+template <int kDims>
+DEV Gathered<kDims> gathered(const AttentionArgs& a, const Step& s, int row, int kv_head_index,
+                             int first, int end) {
+    Gathered<kDims> from{a.kv, kv_head_index, end - first, {}};
+#pragma unroll
+    for (int block = 0; block < kSplitBlocks; ++block) {
+        const int key = first + block * kKvBlock + lane_index();
+        const int slot = slot_of(s, row, key < end ? key : end - 1);
+        from.places[block] = s.blocks[slot / kKvBlock] * kKvBlock + slot % kKvBlock;
+    }
+    return from;
+}
+
+// Of another source, with the values asked for before the keys are needed.
+template <int kDims, class From>
+struct Early {
+    static constexpr int kAtOnce = kDims / 16;
+    From from;
+    int n_left;
+    LaneHalves held[kDims / 16][kSplitBlocks][2];
+
+    DEV_MEMBER void keys(int block, int c, int d, KeyPiece<kDims>& to) const {
+        from.keys(block, c, d, to);
+    }
+    DEV_MEMBER void values(int block, int d, LaneHalves (&to)[2]) const {
+#pragma unroll
+        for (int c = 0; c < 2; ++c)
+#pragma unroll
+            for (int i = 0; i < kLaneRows; ++i)
+#pragma unroll
+                for (int j = 0; j < kHalfWords; ++j) to[c][i][j] = held[d][block][c][i][j];
+    }
+};
+
+// ---- one split ----
+
+// Weights of a split's keys, relative to each row's largest score, which is `most` as a power of
+// two.
+struct Weighed {
+    LaneHalves of[kSplitKeys / 16];
+    float most[kLaneRows], sum[kLaneRows];
+};
+
+// Scores a row does not see, of the 64 keys from `first`, become none.
+template <int kDims>
+DEV void hide(const Asked<kDims>& asked, int first, float (&scores)[kSplitKeys / 16][8]) {
+#pragma unroll
+    for (int t = 0; t < kSplitKeys / 16; ++t)
+#pragma unroll
+        for (int i = 0; i < 8; ++i) {
+            const int key = first + t / 2 * kKvBlock + run_col(t % 2, i), row = element_row(i);
+            if (key < asked.low[row] || key >= asked.high[row]) scores[t][i] = kNone;
+        }
+}
+
+// `scale` includes log2(e).
+template <int kDims, class From>
+DEV void weigh(const Asked<kDims>& asked, const From& from, int first, float scale, Weighed& w) {
+    float scores[kSplitKeys / 16][8] = {};
+#pragma unroll
+    for (int t = 0; t < kSplitKeys / 16; ++t) {
+#pragma unroll
+        for (int first_d = 0; first_d < kDims / 16; first_d += kPiece<kDims>) {
+            KeyPiece<kDims> keys;
+            from.keys(t / 2, t % 2, first_d, keys);
+#pragma unroll
+            for (int d = 0; d < kPiece<kDims>; ++d)
+                rows_add(scores[t], asked.of[first_d + d], keys[d]);
+            if (kDims > 64 || t % 2) keep_order();
+        }
+    }
+    if (first < asked.all_first || first + kSplitKeys > asked.all_end) hide(asked, first, scores);
+    float base[kLaneRows];
+#pragma unroll
+    for (int row = 0; row < kLaneRows; ++row) w.most[row] = kNone, w.sum[row] = 0;
+#pragma unroll
+    for (int t = 0; t < kSplitKeys / 16; ++t)
+#pragma unroll
+        for (int i = 0; i < 8; ++i)
+            w.most[element_row(i)] = maximum(w.most[element_row(i)], scores[t][i]);
+#pragma unroll
+    for (int row = 0; row < kLaneRows; ++row) {
+        const float most = row_max(w.most[row]);
+        base[row] = most > kNone ? most * scale : 0.0f;  // where no key is seen, weights are 0
+        w.most[row] = most > kNone ? base[row] : kNone;
+    }
+#pragma unroll
+    for (int t = 0; t < kSplitKeys / 16; ++t) {
+#pragma unroll
+        for (int i = 0; i < 8; ++i) {
+            const int row = element_row(i);
+            scores[t][i] = exp2_near(multiply_add(scores[t][i], scale, -base[row]));
+            w.sum[row] += scores[t][i];
+        }
+        as_rows(scores[t], w.of[t]);
+    }
+#pragma unroll
+    for (int row = 0; row < kLaneRows; ++row) w.sum[row] = row_sum(w.sum[row]);
+}
+
+// The split's values of dimensions 16 d and on, weighed and added up.
+template <class From>
+DEV void add_values(const Weighed& w, const From& from, int d, float (&sums)[8]) {
+#pragma unroll
+    for (int block = 0; block < kSplitBlocks; ++block) {
+        LaneHalves values[2];
+        from.values(block, d, values);
+        const int n_left = from.n_left - kKvBlock * block;
+        if (n_left < kKvBlock) keep_first(values, n_left);
+#pragma unroll
+        for (int c = 0; c < 2; ++c) rows_add(sums, w.of[2 * block + c], values[c]);
+    }
+}
+
+// ---- splits merged in order ----
+
+// Two sums of weights become one: what each is multiplied by.
+struct Factors {
+    float most, mine, theirs;
+};
+
+DEV Factors factors_of(float mine, float theirs) {
+    const float most = larger(mine, theirs);
+    return {most, exp2_near(mine - most), exp2_near(theirs - most)};
+}
+
+// What a row has of all splits so far, and takes of the next.
+struct Sums {
+    float most[kLaneRows], sum[kLaneRows];
+
+    DEV_MEMBER void add(const Weighed& w, Factors (&factors)[kLaneRows]) {
+#pragma unroll
+        for (int row = 0; row < kLaneRows; ++row) {
+            factors[row] = factors_of(most[row], w.most[row]);
+            sum[row] = multiply_add(sum[row], factors[row].mine, w.sum[row] * factors[row].theirs);
+            most[row] = factors[row].most;
+        }
+    }
+};
+
+DEV Sums no_sums() {
+    Sums sums;
+#pragma unroll
+    for (int row = 0; row < kLaneRows; ++row) sums.most[row] = kNone, sums.sum[row] = 0;
+    return sums;
+}
+
+// Where the rows of a lane have something in memory, `stride` floats a row and head; null for those
+// that are not there.
+struct RowPlaces {
+    float* at[kLaneRows];
+};
+
+DEV RowPlaces places_of(const AttentionArgs& a, const Queries& queries, int kv_head, int tile,
+                        float* memory, int64 stride) {
+    RowPlaces places;
+#pragma unroll
+    for (int row = 0; row < kLaneRows; ++row) {
+        const int query = lane_row(row);
+        const int head = kv_head * queries.group + queries.head(tile, query);
+        const int64 at = int64(queries.row(tile, query)) * a.n_head + head;
+        places.at[row] = queries.exists(tile, query) ? memory + at * stride : nullptr;
+    }
+    return places;
+}
