@@ -1,5 +1,6 @@
 --- Suggestions drawn by Neovim 0.12 itself (|lsp-inline_completion|). Adds what it lacks: parts of a
---- suggestion, reports to the server, and a request that is cancelled by the next one.
+--- suggestion, reports to the server, several to choose from, and a request that is cancelled by the
+--- next one.
 
 local text = require('flash_lsp.text')
 
@@ -16,6 +17,9 @@ local NAMESPACE = 'nvim.lsp.inline_completion'
 ---@field items lsp.InlineCompletionItem[]
 ---@field index integer
 ---@field shown table<integer, true>
+---@field is_asked? boolean the next request is the user's, who wants all there are
+---@field has_all? boolean the items are the answer to such a request
+---@field step? integer how to go on from the first of them
 
 local states = {} ---@type table<integer, flash_lsp.BuiltinState>
 local watched = {} ---@type table<integer, true> by client id
@@ -32,11 +36,18 @@ end
 
 ---@param buf integer
 ---@param result? lsp.InlineCompletionList|lsp.InlineCompletionItem[]
-local function remember(buf, result)
+---@param has_all boolean
+local function remember(buf, result, has_all)
   local state = states[buf]
   if state then
     state.items, state.index, state.shown = result and (result.items or result) or {}, 1, {}
+    state.has_all = has_all
     report_shown(buf)
+    local step = state.step
+    state.step = nil
+    if step and has_all then
+      M.cycle(buf, step)
+    end
   end
 end
 
@@ -58,6 +69,11 @@ local function watch(client)
     if state.request_id and self.requests[state.request_id] then
       self:cancel_request(state.request_id)
     end
+    local is_asked = state.is_asked == true
+    state.is_asked = nil
+    if is_asked then
+      params.context.triggerKind = vim.lsp.protocol.InlineCompletionTriggerKind.Invoked
+    end
     local is_sent, id
     is_sent, id = request(self, method, params, function(err, result, context)
       if state.request_id ~= id or (err and err.code == REQUEST_CANCELLED) then
@@ -65,7 +81,7 @@ local function watch(client)
       end
       state.request_id = nil
       handler(err, result, context)
-      remember(buf, result)
+      remember(buf, result, is_asked)
     end, buf)
     state.request_id = is_sent and id or nil
     return is_sent, id
@@ -144,9 +160,15 @@ function M.accept(buf, piece)
   })
 end
 
+--- Show the one so many steps on. What came by itself is one: all there are is asked for first.
 ---@param buf integer
 ---@param step integer
 function M.cycle(buf, step)
+  if not states[buf].has_all then
+    states[buf].step = step
+    M.suggest(buf)
+    return
+  end
   vim.lsp.inline_completion.select({ bufnr = buf, count = step })
   local state = states[buf]
   state.index = (state.index - 1 + step) % math.max(1, #state.items) + 1
@@ -162,6 +184,7 @@ end
 --- Ask at once. Neovim has no function for it; what it does when the cursor moves is this.
 ---@param buf integer
 function M.suggest(buf)
+  states[buf].is_asked = true
   local group = ('%s:%d'):format(NAMESPACE, buf)
   api.nvim_exec_autocmds('CursorMovedI', { group = group, buffer = buf, modeline = false })
 end

@@ -25,7 +25,8 @@ def total(items):
 MOODS = 'moods = "😀😎", "naïve 👍", last_of("漢字 🎉 done")\n'
 TABBED = "func sum(a int) int {\n\tif a > 0 {\n\t\treturn a\n\t}\n\treturn 0\n}\n"
 STORM = "values = [" + ", ".join(f"element_{n}" for n in range(40)) + "]\n"
-WANTED = (TOTAL, MOODS, TABBED, STORM)
+FAREWELLS = [f'def farewell(name):\n    return "{word}, " + name\n' for word in ("Bye", "So long")]
+WANTED = (TOTAL, MOODS, TABBED, STORM, *FAREWELLS)
 EDITED = "def total(items):\n    return sum(items)\n"
 
 _VARIANTS = [("0.11", "plugin"), ("0.12", "builtin"), ("0.12", "plugin")]

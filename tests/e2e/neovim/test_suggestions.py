@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.e2e.neovim.conftest import MOODS, TABBED, TOTAL, Session
+from tests.e2e.neovim.conftest import FAREWELLS, MOODS, TABBED, TOTAL, Session
 
 pytestmark = pytest.mark.e2e
 
@@ -170,6 +170,20 @@ def test_the_only_candidate_is_followed_by_itself(editor: Session) -> None:
     editor.ghost(REST)
     editor.neovim.type("<M-]>")
     editor.ghost(f"{REST} (1/1)")
+
+
+def test_one_of_several_is_chosen(editor: Session) -> None:
+    first, second = (text.partition("    ")[2].removesuffix("\n") for text in FAREWELLS)
+    editor.open(FAREWELLS[0].removesuffix(f"{first}\n"))
+    editor.ghost(first)
+    editor.neovim.type("<M-]>")
+    editor.ghost(f"{second} (2/2)")
+    editor.neovim.type("<M-[>")
+    editor.ghost(f"{first} (1/2)")
+    editor.neovim.type("<M-]>")
+    editor.ghost(f"{second} (2/2)")
+    editor.neovim.type("<Tab>")
+    editor.text(FAREWELLS[1])
 
 
 def test_the_popup_menu_is_not_disturbed(editor: Session) -> None:

