@@ -142,9 +142,19 @@ DEV void attention_whole_at(const AttentionArgs& a, const Step& step, Place at) 
     added.end(false);
 }
 
+// Has the keys and values of a split on their way while other kernels still run.
+template <int kDims>
+DEV void prefetch_split(const AttentionArgs& a, const Step& s, int kv_head_index, int split) {
+    const int first = split * kSplitKeys + lane_index() * kKvBlock;
+    if (lane_index() < kSplitBlocks && first < s.n_past)
+        prefetch(kv_head(a.kv, s.blocks[first / kKvBlock], kv_head_index), 4 * kKvBlock * kDims);
+}
+
 template <int kDims>
 DEV void attention(const AttentionArgs& a) {
     const Step step = *a.step;
+    if (block_z() == 0)
+        prefetch_split<kDims>(a, step, block_y(), block_x() * kAttentionWarps + warp_index());
     begin_after_others();
     attention_parts_at<kDims, kAttentionWarps>(a, step, block_place());
 }
@@ -184,64 +194,111 @@ struct MergeArgs {
     int is_super, pad;
 };
 
+constexpr int kMergeThreads = 256;  // the eight heads of 32 dimensions that may share a scale
+
 template <int kWarps>
 struct MergeShared {
     float of_warp[kWarps];
 };
 
 // Merges the splits: a warp for each row and head, a lane for every 32nd dimension.
-template <int kWarps>
+template <int kDims, int kWarps>
 DEV void merge_at(const MergeArgs& a, const Step& s, Place place, MergeShared<kWarps>& shared) {
-    constexpr int kMostDims = 128 / kWarp;
+    constexpr int kPerLane = kDims / kWarp, kStride = 2 + kDims;
+    constexpr int kAtOnce = 16;  // splits whose values are under way
     const AttentionArgs& all = a.attention;
-    const int head = place.x * kWarps + warp_index(), row = place.y;
+    const int head = place.x * kWarps + warp_index(), row = place.y, lane = lane_index();
     if (row >= rows_of(s, all.is_selected)) return;
     const bool exists = head < all.n_head;
-    const int last = exists ? (keys_of(all, s, row).end - 1) / kSplitKeys : -1;
-    const int dims = all.kv.head_dim;
-    const int64 at = int64(row) * all.n_head + head;
-    const float* from = all.partial + at * all.n_splits * (2 + dims);
-    float most = kNone, sum = exists ? 0 : 1, out[kMostDims] = {};
-#pragma unroll 4
-    for (int split = 0; split <= last; ++split, from += 2 + dims) {
-        const Factors f = factors_of(most, from[0]);
-        sum = multiply_add(sum, f.mine, from[1] * f.theirs);
+    const int n_splits = exists ? (keys_of(all, s, row).end - 1) / kSplitKeys + 1 : 0;
+    const int at = row * all.n_head + head;
+    const float* from = all.partial + int64(at) * all.n_splits * kStride;
+    float most = kNone, sum = exists ? 0 : 1, out[kPerLane] = {};
+#pragma unroll 1
+    for (int first = 0; first < n_splits; first += kWarp, from += kWarp * kStride) {
+        const int n = n_splits - first < kWarp ? n_splits - first : kWarp;
+        float loaded[kAtOnce][kPerLane];
+        const auto load = [&](int i) {
+            const float* values = from + i * kStride + 2 + lane;
 #pragma unroll
-        for (int i = 0; i < kMostDims; ++i) {
-            const int d = lane_index() + i * kWarp;
-            if (d < dims) out[i] = multiply_add(out[i], f.mine, from[2 + d] * f.theirs);
+            for (int k = 0; k < kAtOnce; ++k)
+#pragma unroll
+                for (int j = 0; j < kPerLane; ++j)
+                    loaded[k][j] = i + k < n ? values[k * kStride + j * kWarp] : 0.0f;
+        };
+        // A lane has one split's largest score and sum. What it and all before it are multiplied by
+        // follows from the largest so far, without waiting for one after another.
+        const float* part = from + (lane < n ? lane : 0) * kStride;
+        const float mine = lane < n ? part[0] : kNone, mine_sum = part[1];
+        load(0);
+        float so_far = larger(most, mine);
+#pragma unroll
+        for (int distance = 1; distance < kWarp; distance *= 2) {
+            const float before = shuffle(so_far, lane >= distance ? lane - distance : lane);
+            so_far = larger(so_far, before);
         }
-        most = f.most;
+        const float left = shuffle(so_far, lane > 0 ? lane - 1 : 0);
+        const Factors factors = factors_of(lane > 0 ? left : most, mine);
+        const float scaled_sum = mine_sum * factors.theirs;
+        most = shuffle(so_far, kWarp - 1);
+#pragma unroll 1
+        for (int i = 0; i < n; i += kAtOnce) {
+            if (i > 0) load(i);
+#pragma unroll
+            for (int k = 0; k < kAtOnce; ++k) {
+                const float before = shuffle(factors.mine, i + k);
+                const float now = shuffle(factors.theirs, i + k);
+                const float more = multiply_add(sum, before, shuffle(scaled_sum, i + k));
+                sum = i + k < n ? more : sum;
+#pragma unroll
+                for (int j = 0; j < kPerLane; ++j) {
+                    const float next = multiply_add(out[j], before, loaded[k][j] * now);
+                    out[j] = i + k < n ? next : out[j];
+                }
+            }
+        }
     }
     float largest = 0;
 #pragma unroll
-    for (int i = 0; i < kMostDims; ++i) {
-        out[i] /= sum;
-        const int d = lane_index() + i * kWarp;
-        if (d < dims && exists && !a.rounded) all.out[at * dims + d] = out[i];
-        if (d < dims) largest = larger(largest, sized(out[i]));
+    for (int j = 0; j < kPerLane; ++j) {
+        out[j] /= sum;
+        if (exists && !a.rounded) all.out[int64(at) * kDims + lane + j * kWarp] = out[j];
+        largest = larger(largest, sized(out[j]));
     }
     if (!a.rounded) return;
     if (a.is_super) {  // the heads of 256 dimensions share a scale
+        constexpr int kHeads = 256 / kDims < kWarps ? 256 / kDims : kWarps;
         largest = warp_max(largest);
-        if (lane_index() == 0) shared.of_warp[warp_index()] = largest;
+        if (lane == 0) shared.of_warp[warp_index()] = largest;
         block_sync();
-        const int n = 256 / dims, first = warp_index() / n * n;
-        for (int w = first; w < first + n; ++w) largest = larger(largest, shared.of_warp[w]);
+        const int beside = warp_index() / kHeads * kHeads;
+#pragma unroll
+        for (int w = 0; w < kHeads; ++w) largest = larger(largest, shared.of_warp[beside + w]);
     }
 #pragma unroll
-    for (int i = 0; i < kMostDims; ++i) {
-        if (i * kWarp >= dims) break;
-        const float most_here = a.is_super ? largest : warp_max(sized(out[i]));
-        if (!exists) continue;
-        write_rounded(a.rounded, a.scales, row, head * dims + i * kWarp + lane_index(),
-                      all.n_head * dims, out[i], most_here);
+    for (int j = 0; j < kPerLane; ++j) {
+        const float most_here = a.is_super ? largest : warp_max(sized(out[j]));
+        if (exists)
+            write_rounded(a.rounded, a.scales, row, head * kDims + j * kWarp + lane,
+                          all.n_head * kDims, out[j], most_here);
     }
 }
 
-KERNEL(attention_merge, kAttentionThreads, MergeArgs) {
-    SHARED MergeShared<kAttentionWarps> shared;
+template <int kDims>
+DEV void attention_merge(const MergeArgs& a) {
+    constexpr int kWarps = kMergeThreads / kWarp;
+    SHARED MergeShared<kWarps> shared;
     const Step step = *a.attention.step;
     begin_after_others();
-    merge_at(a, step, block_place(), shared);
+    merge_at<kDims, kWarps>(a, step, block_place(), shared);
+}
+
+KERNEL(attention_merge_32, kMergeThreads, MergeArgs) {
+    attention_merge<32>(a);
+}
+KERNEL(attention_merge_64, kMergeThreads, MergeArgs) {
+    attention_merge<64>(a);
+}
+KERNEL(attention_merge_128, kMergeThreads, MergeArgs) {
+    attention_merge<128>(a);
 }

@@ -54,11 +54,18 @@ struct ArgmaxArgs {
 DEV void argmax_chunks_at(const ArgmaxArgs& a, const Step& s, Place at, ChoiceShared& shared) {
     const int64 row = at.y;
     if (row >= s.n_out_rows) return;
-    const int first = at.x * kChunk;
-    const int end = first + kChunk < a.width ? first + kChunk : a.width;
+    const int first = at.x * kChunk + thread_index();
     Best best{-3.4e38f, kNoIndex};
-    for (int i = first + thread_index(); i < end; i += kTopThreads)
-        best = better(best, {a.x[row * a.width + i], i});
+    float values[kChunk / kTopThreads];
+#pragma unroll
+    for (int i = 0; i < kChunk / kTopThreads; ++i) {
+        const int at_col = first + i * kTopThreads;
+        values[i] = at_col < a.width ? a.x[row * a.width + at_col] : best.value;
+    }
+#pragma unroll
+    for (int i = 0; i < kChunk / kTopThreads; ++i)
+        if (first + i * kTopThreads < a.width)
+            best = better(best, {values[i], first + i * kTopThreads});
     best = block_best(shared, best);
     if (thread_index() == 0) {
         a.values[row * a.n_chunks + at.x] = best.value;

@@ -22,18 +22,25 @@ struct LinearPart {
     int format, n_out, first_tile, pad;
 };
 
+// Bytes that a later linear op will read.
+struct Ahead {
+    const uint8* from;
+    int64 bytes;
+};
+
 struct LinearArgs {
     const Step* step;
     const int8* x;          // as quants.h says
     const float* x_scales;  // (tiles of rows, blocks, 16, 2)
-    int n_parts, n_blocks, is_selected, pad;
+    int n_parts, n_blocks, is_selected, n_ahead;
     LinearPart parts[kMostParts];  // by first_tile
+    Ahead ahead[2 * kMostParts];   // what to ask for meanwhile
 };
 
-// What one warp adds up of a slice: the elements of kCols tiles.
-template <int kCols>
+// What one warp adds up of a slice: kHalves halves of the elements of kCols tiles.
+template <int kCols, int kHalves>
 struct Slice {
-    float acc[kCols][8];
+    float acc[kCols][4 * kHalves];
 };
 
 template <int kSlices>
@@ -41,20 +48,75 @@ struct LinearShared {
     float shown[kSlices][kTileRows][kTileRows + 1];  // (slice, row of x, row of weight)
 };
 
-DEV void load_activation(LaneWords (&x)[2], const int8* block) {
-    const auto* words = reinterpret_cast<const uint32*>(block);
+// A row's scale of a block, and the scale times the sum of its numbers.
+struct alignas(8) RowScale {
+    float scale, sum;
+};
+
+// Where a lane reads its words of a block; the next tile of rows is so much farther on.
+struct LanePlace {
+    const uint8* quants;
+    const uint32* scales;
+    const uint32* x;
+    const RowScale* x_scales;
+    int64 x_stride, scale_stride;
+
+    DEV_MEMBER void advance(int n_blocks, int block_bytes) {
+        quants += n_blocks * block_bytes;
+        scales += n_blocks * kTileRows;
+        x += n_blocks * (kTileRows * kBlock / 4);
+        x_scales += n_blocks * kTileRows;
+    }
+};
+
+// One block of the weights and of kCols tiles of rows, as a lane loads it.
+template <int kFormat, int kCols, int kHalves>
+struct BlockWords {
+    static constexpr int kRows = kHalves == 2 ? kLaneRows : 1;
+    uint32 low[kFormat == kInt8 ? 2 : 1][kLaneRows][kLaneWords];
+    uint32 more[kFormat == kInt6 ? 2 : 1][kLaneRows];  // of kInt5 and kInt6
+    uint32 scales[4 * kHalves];
+    uint32 x[kCols][2][kRows][kLaneWords];
+    RowScale x_scales[kCols][4 * kHalves];
+};
+
+template <int kFormat, int kCols, int kHalves>
+DEV void load_block(BlockWords<kFormat, kCols, kHalves>& to, const LanePlace& at) {
+    const auto* words = reinterpret_cast<const uint32*>(at.quants);
 #pragma unroll
-    for (int h = 0; h < 2; ++h)
+    for (int i = 0; i < kLaneRows; ++i) {
+        const int row = lane_row(i);
 #pragma unroll
-        for (int i = 0; i < kLaneRows; ++i)
+        for (int h = 0; h < (kFormat == kInt8 ? 2 : 1); ++h)
 #pragma unroll
             for (int j = 0; j < kLaneWords; ++j)
-                x[h][i][j] = words[(h * kTileRows + lane_row(i)) * 4 + lane_word(j)];
+                to.low[h][i][j] = words[low_word(kFormat, row, h, lane_word(j))];
+        if (kFormat == kInt5 || kFormat == kInt6) {
+#pragma unroll
+            for (int h = 0; h < (kFormat == kInt6 ? 2 : 1); ++h)
+                to.more[h][i] = words[more_word(kFormat, row, h)];
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < 4 * kHalves; ++i) to.scales[i] = at.scales[tile_row(i)];
+#pragma unroll
+    for (int col = 0; col < kCols; ++col) {
+        const uint32* x = at.x + col * at.x_stride;
+        const RowScale* scales = at.x_scales + col * at.scale_stride;
+#pragma unroll
+        for (int h = 0; h < 2; ++h)
+#pragma unroll
+            for (int i = 0; i < BlockWords<kFormat, kCols, kHalves>::kRows; ++i)
+#pragma unroll
+                for (int j = 0; j < kLaneWords; ++j)
+                    to.x[col][h][i][j] = x[(h * kTileRows + lane_row(i)) * 4 + lane_word(j)];
+#pragma unroll
+        for (int i = 0; i < 4 * kHalves; ++i) to.x_scales[col][i] = scales[tile_col(i)];
+    }
 }
 
-template <int kFormat, int kCols>
-DEV void add_block(Slice<kCols>& slice, const uint8* quants, const uint32* scales, const int8* x,
-                   const float* x_scales, int64 x_stride, int64 scale_stride) {
+template <int kFormat, int kCols, int kHalves>
+DEV void add_block(Slice<kCols, kHalves>& slice, const BlockWords<kFormat, kCols, kHalves>& block) {
     LaneWords w[2];
 #pragma unroll
     for (int h = 0; h < 2; ++h)
@@ -62,61 +124,67 @@ DEV void add_block(Slice<kCols>& slice, const uint8* quants, const uint32* scale
         for (int i = 0; i < kLaneRows; ++i)
 #pragma unroll
             for (int j = 0; j < kLaneWords; ++j)
-                w[h][i][j] = weight_word(kFormat, quants, lane_row(i), h, lane_word(j));
+                w[h][i][j] = weight_word(kFormat, block.low[kFormat == kInt8 ? h : 0][i][j],
+                                         block.more[kFormat == kInt6 ? h : 0][i], h, lane_word(j));
 #pragma unroll
     for (int col = 0; col < kCols; ++col) {
-        LaneWords activation[2];
-        load_activation(activation, x + col * x_stride);
-        const float* row_scales = x_scales + col * scale_stride;
-        int sums[2][8] = {};
+        int sums[2][4 * kHalves] = {};
         if (kFormat == kInt6) {
-            tile_add(sums[0], w[0], activation[0]);
-            tile_add(sums[1], w[1], activation[1]);
+            tile_add(sums[0], w[0], block.x[col][0]);
+            tile_add(sums[1], w[1], block.x[col][1]);
         } else {
-            tile_add(sums[0], w, activation);
+            tile_add(sums[0], w, block.x[col]);
         }
 #pragma unroll
-        for (int i = 0; i < 8; ++i) {
-            const uint32 pair = scales[tile_row(i)];
-            const float scale = row_scales[2 * tile_col(i)];
+        for (int i = 0; i < 4 * kHalves; ++i) {
+            const uint32 pair = block.scales[i];
+            const RowScale x = block.x_scales[col][i];
             float acc = slice.acc[col][i];
-            acc = multiply_add(float(sums[0][i]), low_half(pair) * scale, acc);
+            acc = multiply_add(float(sums[0][i]), low_half(pair) * x.scale, acc);
             if (kFormat == kInt6)
-                acc = multiply_add(float(sums[1][i]), high_half(pair) * scale, acc);
+                acc = multiply_add(float(sums[1][i]), high_half(pair) * x.scale, acc);
             else if (kFormat != kInt8)
-                acc = multiply_add(high_half(pair), row_scales[2 * tile_col(i) + 1], acc);
+                acc = multiply_add(high_half(pair), x.sum, acc);
             slice.acc[col][i] = acc;
         }
     }
 }
 
 // This warp's slices, those kWarps apart, for one tile of weights and kCols tiles of rows.
-template <int kFormat, int kCols, int kSlices, int kWarps>
-DEV void add_slices(Slice<kCols> (&slices)[kSlices / kWarps], const LinearArgs& a,
+template <int kFormat, int kCols, int kHalves, int kSlices, int kWarps>
+DEV void add_slices(Slice<kCols, kHalves> (&slices)[kSlices / kWarps], const LinearArgs& a,
                     const LinearPart& part, int tile, int first_col) {
-    const int64 n_blocks = a.n_blocks;
-    const int64 x_block = kTileRows * kBlock, bytes = block_bytes_of(kFormat);
-    const uint8* quants = part.quants + tile * n_blocks * bytes;
-    const uint32* scales = part.scales + tile * n_blocks * kTileRows;
-    const int8* x = a.x + first_col * n_blocks * x_block;
-    const float* x_scales = a.x_scales + first_col * n_blocks * kTileRows * 2;
-    const auto add = [&](int turn, int64 b) {
-        add_block<kFormat, kCols>(slices[turn], quants + b * bytes, scales + b * kTileRows,
-                                  x + b * x_block, x_scales + b * kTileRows * 2, n_blocks * x_block,
-                                  n_blocks * kTileRows * 2);
-    };
-    // Several blocks' loads are under way at once where the registers have room for them.
+    // As many blocks are loaded at once as the registers have room for; where fewer are left, the
+    // first of them again, for one way through the code is fetched faster than two.
     constexpr int kTurns = kSlices / kWarps, kRoom = kCols == 1 ? 4 : kCols == 2 ? 2 : 1;
-    constexpr int kUnroll = kRoom > kTurns ? kRoom / kTurns : 1;
-    int64 b = warp_index();
-#pragma unroll kUnroll
-    for (; b + (kTurns - 1) * kWarps < n_blocks; b += kSlices) {
+    static_assert(kRoom % kTurns == 0, "a batch begins with the first slice");
+    constexpr int kBytes = kTileRows * (kFormat == kInt4 ? 16 : kFormat == kInt5 ? 20 : 24);
+    constexpr int bytes = kFormat == kInt8 ? kTileRows * 32 : kBytes;
+    const int n_blocks = a.n_blocks, warp = warp_index();
+    LanePlace at{
+        part.quants + int64(tile) * n_blocks * bytes,
+        part.scales + int64(tile) * n_blocks * kTileRows,
+        reinterpret_cast<const uint32*>(a.x) +
+            int64(first_col) * n_blocks * (kTileRows * kBlock / 4),
+        reinterpret_cast<const RowScale*>(a.x_scales) + int64(first_col) * n_blocks * kTileRows,
+        int64(n_blocks) * (kTileRows * kBlock / 4),
+        int64(n_blocks) * kTileRows};
+    at.advance(warp, bytes);
+    int n = (n_blocks - warp + kWarps - 1) / kWarps;
+#pragma unroll 1
+    for (; n > 0; n -= kRoom) {
+        BlockWords<kFormat, kCols, kHalves> words[kRoom];
 #pragma unroll
-        for (int turn = 0; turn < kTurns; ++turn) add(turn, b + turn * kWarps);
+        for (int i = 0; i < kRoom; ++i) {
+            LanePlace here = at;
+            here.advance(i < n ? i * kWarps : 0, bytes);
+            load_block(words[i], here);
+        }
+#pragma unroll
+        for (int i = 0; i < kRoom; ++i)
+            if (i < n) add_block(slices[i % kTurns], words[i]);
+        at.advance(kRoom * kWarps, bytes);
     }
-#pragma unroll
-    for (int turn = 0; turn < kTurns - 1; ++turn)
-        if (b + turn * kWarps < n_blocks) add(turn, b + turn * kWarps);
 }
 
 // Which part a tile is of.
@@ -126,8 +194,8 @@ DEV const LinearPart& part_of(const LinearArgs& a, int tile) {
     return a.parts[p];
 }
 
-// A block of kWarps warps has a tile of weights, and kCols tiles of rows.
-template <int kCols, int kSlices, int kWarps>
+// A block of kWarps warps has a tile of weights, and kCols tiles of rows or the first half of one.
+template <int kCols, int kHalves, int kSlices, int kWarps>
 DEV void linear_at(const LinearArgs& a, const Step& s, Place at, LinearShared<kSlices>& shared) {
     const int n_rows = rows_of(s, a.is_selected);
     const int first_col = at.y * kCols;
@@ -138,25 +206,27 @@ DEV void linear_at(const LinearArgs& a, const Step& s, Place at, LinearShared<kS
     const int n = tile * kTileRows + mine;
     float bias = 0, residual[kCols] = {};  // on their way while the products are added up
     const bool has_bias = part.bias, has_residual = part.residual;
+    const bool is_mine = mine_row < kTileRows && n < part.n_out;
+    if (is_mine && has_bias) bias = part.bias[n];
 #pragma unroll
     for (int col = 0; col < kCols; ++col) {
-        const int64 row = (first_col + col) * kTileRows + mine_row;
-        if (mine_row >= kTileRows || row >= n_rows || n >= part.n_out) continue;
-        if (has_bias) bias = part.bias[n];
-        if (has_residual) residual[col] = part.residual[row * part.n_out + n];
+        const int row = (first_col + col) * kTileRows + mine_row;
+        if (is_mine && has_residual && row < n_rows)
+            residual[col] = part.residual[int64(row) * part.n_out + n];
     }
-    Slice<kCols> slices[kSlices / kWarps] = {};
+    Slice<kCols, kHalves> slices[kSlices / kWarps] = {};
     switch (part.format) {
         case kInt4:
-            add_slices<kInt4, kCols, kSlices, kWarps>(slices, a, part, tile, first_col);
+            add_slices<kInt4, kCols, kHalves, kSlices, kWarps>(slices, a, part, tile, first_col);
             break;
         case kInt5:
-            add_slices<kInt5, kCols, kSlices, kWarps>(slices, a, part, tile, first_col);
+            add_slices<kInt5, kCols, kHalves, kSlices, kWarps>(slices, a, part, tile, first_col);
             break;
         case kInt6:
-            add_slices<kInt6, kCols, kSlices, kWarps>(slices, a, part, tile, first_col);
+            add_slices<kInt6, kCols, kHalves, kSlices, kWarps>(slices, a, part, tile, first_col);
             break;
-        default: add_slices<kInt8, kCols, kSlices, kWarps>(slices, a, part, tile, first_col);
+        default:
+            add_slices<kInt8, kCols, kHalves, kSlices, kWarps>(slices, a, part, tile, first_col);
     }
 #pragma unroll
     for (int col = 0; col < kCols; ++col) {
@@ -165,51 +235,68 @@ DEV void linear_at(const LinearArgs& a, const Step& s, Place at, LinearShared<kS
         for (int turn = 0; turn < kSlices / kWarps; ++turn) {
             auto& shown = shared.shown[warp_index() + turn * kWarps];
 #pragma unroll
-            for (int i = 0; i < 8; ++i) shown[tile_col(i)][tile_row(i)] = slices[turn].acc[col][i];
+            for (int i = 0; i < 4 * kHalves; ++i)
+                shown[tile_col(i)][tile_row(i)] = slices[turn].acc[col][i];
         }
         block_sync();
-        const int64 row = (first_col + col) * kTileRows + mine_row;
-        if (mine_row >= kTileRows || row >= n_rows || n >= part.n_out) continue;
-        float sum = shared.shown[0][mine_row][mine];
-        for (int slice = 1; slice < kSlices; ++slice) sum += shared.shown[slice][mine_row][mine];
+        const int row = (first_col + col) * kTileRows + mine_row;
+        if (!is_mine || row >= n_rows) continue;
+        float parts[kSlices], sum = 0;
+#pragma unroll
+        for (int i = 0; i < kSlices; ++i) parts[i] = shared.shown[i][mine_row][mine];
+        sum = parts[0];
+#pragma unroll
+        for (int i = 1; i < kSlices; ++i) sum += parts[i];
         if (has_bias) sum += bias;
         if (has_residual) sum += residual[col];
-        part.out[row * part.n_out + n] = sum;
+        part.out[int64(row) * part.n_out + n] = sum;
     }
 }
 
-// Has the first weights of this warp's slice on their way while other kernels still run.
-template <int kSlices>
-DEV void prefetch_slice(const LinearArgs& a, int tile) {
-    constexpr int kLine = 128;
-    const LinearPart& part = part_of(a, tile);
-    const int64 bytes = block_bytes_of(part.format), lines = (bytes + kLine - 1) / kLine;
-    const int64 b = warp_index() + lane_index() / lines * kSlices;
-    if (b < a.n_blocks)
-        prefetch(part.quants + ((tile - part.first_tile) * int64(a.n_blocks) + b) * bytes +
-                 lane_index() % lines * kLine);
+// Has this block's weights on their way while other kernels still run, and its share of what the
+// next linear op reads: small steps wait for memory more than they use it.
+DEV void prefetch_weights(const LinearArgs& a, int n_blocks_of_grid) {
+    const int i = thread_index();
+    if (i == 0) {
+        const LinearPart& part = part_of(a, block_x());
+        const int64 first = int64(block_x() - part.first_tile) * a.n_blocks;
+        const int bytes = block_bytes_of(part.format);
+        prefetch(part.quants + first * bytes, a.n_blocks * bytes);
+        prefetch(part.scales + first * kTileRows, a.n_blocks * kTileRows * 4);
+    } else if (i <= a.n_ahead) {
+        const Ahead& ahead = a.ahead[i - 1];
+        const int64 share = (ahead.bytes / n_blocks_of_grid + 127) / 128 * 128;
+        const int64 first = block_x() * share, left = ahead.bytes - first;
+        if (left > 0) prefetch(ahead.from + first, int(left < share ? left : share));
+    }
 }
 
-template <int kCols, int kSlices>
+template <int kCols, int kHalves, int kSlices>
 DEV void linear(const LinearArgs& a) {
     SHARED LinearShared<kSlices> shared;
-    if (block_y() == 0) prefetch_slice<kSlices>(a, block_x());
+    if (kCols <= 2 && block_y() == 0) prefetch_weights(a, n_blocks_x());
     begin_after_others();
-    linear_at<kCols, kSlices, kSlices>(a, *a.step, block_place(), shared);
+    linear_at<kCols, kHalves, kSlices, kSlices>(a, *a.step, block_place(), shared);
 }
 
+KERNEL(linear_8, kFewSlices* kWarp, LinearArgs) {
+    linear<1, kFewHalves, kFewSlices>(a);
+}
 KERNEL(linear_16, kFewSlices* kWarp, LinearArgs) {
-    linear<1, kFewSlices>(a);
+    linear<1, 2, kFewSlices>(a);
 }
 KERNEL(linear_32, kFewSlices* kWarp, LinearArgs) {
-    linear<2, kFewSlices>(a);
+    linear<2, 2, kFewSlices>(a);
 }
 KERNEL(linear_64, kFewSlices* kWarp, LinearArgs) {
-    linear<4, kFewSlices>(a);
+    linear<4, 2, kFewSlices>(a);
+}
+KERNEL(linear_tall_8, kManySlices* kWarp, LinearArgs) {
+    linear<1, kFewHalves, kManySlices>(a);
 }
 KERNEL(linear_tall_16, kManySlices* kWarp, LinearArgs) {
-    linear<1, kManySlices>(a);
+    linear<1, 2, kManySlices>(a);
 }
 KERNEL(linear_tall_32, kManySlices* kWarp, LinearArgs) {
-    linear<2, kManySlices>(a);
+    linear<2, 2, kManySlices>(a);
 }

@@ -9,21 +9,20 @@
 //   lane_row(i), lane_word(j)       which ones
 //   tile_row(i), tile_col(i)        whose product element i (0..7) of a lane's tile is
 //   tile_add(tile, a, b)            tile += a b^T
+//   kFewHalves                      1 where half a tile, elements 0 to 3 and columns 0 to 7, is
+//                                   less work than a whole one, or 2
 // and the same for halves: a row's 16 columns are eight words, of which a lane holds kHalfWords,
 // half_word(j); the products are floats, each the sum of one row's alone.
 // copy_ahead(to, from) begins to copy 16 bytes to shared memory, where kCopiesAhead, and does it
 // otherwise; end_of_group() ends a group of copies, groups_left<n>() waits until n are under way.
 // halves(low, high) are two numbers in a word, from_other_half(v) what the lane 16 away shows;
-// exp2_near may take for zero what is too small to be normal, maximum may pass over NaN.
+// exp2_of may take for zero what is too small to be normal, maximum may pass over NaN.
 // A DENSE_KERNEL takes few enough registers for two of its blocks to share a multiprocessor.
-// An APART function is called where calls are cheap, and inlined where they are not.
 // begin_after_others() waits for the kernels before this one, where they may still be running; the
-// step's inputs and constants may be read before it. prefetch(p) asks for the line p lies in.
-// prefetch_all(p, n) does so for n bytes from p, both multiples of 16, where that is one
-// instruction. signal(count, n) adds n to a counter when all that this thread has seen written is
-// there for every other that reads a counter by seen(count) and finds it added. keep_order() keeps
-// a compiler that would load everything first from running out of registers. No system header is
-// used, so that run-time compilers need nothing but this source.
+// step's inputs and constants may be read before it. By prefetch(p, n) one thread asks for n bytes
+// from p, both multiples of 16, before they are needed.
+// keep_order() keeps a compiler that would load everything first from running out of registers.
+// No system header is used, so that run-time compilers need nothing but this source.
 #pragma once
 
 using int8 = signed char;

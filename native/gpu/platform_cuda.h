@@ -6,7 +6,6 @@
 #define DENSE_KERNEL(name, threads, Args) \
     extern "C" __global__ void __launch_bounds__(threads, 2) name(const Args a)
 #define DEV static __device__ __forceinline__
-#define APART static __device__ __noinline__
 #define DEV_MEMBER __device__ __forceinline__
 #define SHARED __shared__
 
@@ -18,6 +17,9 @@ DEV int lane_index() {
 }
 DEV int block_x() {
     return blockIdx.x;
+}
+DEV int n_blocks_x() {
+    return gridDim.x;
 }
 DEV int block_y() {
     return blockIdx.y;
@@ -49,9 +51,6 @@ DEV float multiply_add(float a, float b, float c) {
     return fmaf(a, b, c);
 }
 DEV float exp2_of(float x) {
-    return exp2f(x);
-}
-DEV float exp2_near(float x) {
     float result;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
     return result;
@@ -84,23 +83,13 @@ DEV void begin_after_others() {
 }
 
 DEV void keep_order() {}
-DEV void prefetch(const void* p) {
-    asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
-}
-
-DEV void prefetch_all(const void* p, int n_bytes) {
+DEV void prefetch(const void* p, int n_bytes) {
 #if __CUDA_ARCH__ >= 900
     asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(p), "r"(n_bytes));
+#else
+    for (int i = 0; i < n_bytes; i += 128)
+        asm volatile("prefetch.global.L2 [%0];" ::"l"(static_cast<const char*>(p) + i));
 #endif
-}
-
-DEV void signal(int* count, int n) {
-    asm volatile("red.release.gpu.global.add.s32 [%0], %1;" ::"l"(count), "r"(n) : "memory");
-}
-DEV int seen(const int* count) {
-    int n;
-    asm volatile("ld.acquire.gpu.global.s32 %0, [%1];" : "=r"(n) : "l"(count) : "memory");
-    return n;
 }
 
 DEV float half_to_float(uint16 half) {
@@ -157,9 +146,14 @@ DEV int tile_col(int i) {
 
 using LaneWords = uint32[kLaneRows][kLaneWords];
 
-DEV void tile_add(int (&tile)[8], const LaneWords& a, const LaneWords& b) {
+// A tile is two halves of eight columns; without rows to fill it, the first is done alone.
+constexpr int kFewHalves = 1;
+
+template <int n_elements, int n_rows>
+DEV void tile_add(int (&tile)[n_elements], const LaneWords& a,
+                  const uint32 (&b)[n_rows][kLaneWords]) {
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
+    for (int half = 0; half < n_elements / 4; ++half) {
         int* c = tile + 4 * half;
         asm("mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5}, {%6}, "
             "{%0,%1,%2,%3};"
@@ -169,9 +163,11 @@ DEV void tile_add(int (&tile)[8], const LaneWords& a, const LaneWords& b) {
 }
 
 // As two calls of the above, for columns 0 to 15 and 16 to 31.
-DEV void tile_add(int (&tile)[8], const LaneWords (&a)[2], const LaneWords (&b)[2]) {
+template <int n_elements, int n_rows>
+DEV void tile_add(int (&tile)[n_elements], const LaneWords (&a)[2],
+                  const uint32 (&b)[2][n_rows][kLaneWords]) {
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
+    for (int half = 0; half < n_elements / 4; ++half) {
         int* c = tile + 4 * half;
         asm("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
             "{%8,%9}, {%0,%1,%2,%3};"

@@ -31,7 +31,7 @@ struct Fiber {
 };
 
 struct Block {
-    int n_threads = 0, x = 0, y = 0, z = 0, thread = 0;
+    int n_threads = 0, nx = 0, x = 0, y = 0, z = 0, thread = 0;
     bool has_moved = false;
     jmp_buf scheduler;
     Barrier all, warps[kMostThreads / 32];
@@ -117,6 +117,7 @@ inline bool run_block(int n_threads, void (*body)(const void*), const void* args
 inline int launch(int nx, int ny, int nz, int n_threads, void (*body)(const void*),
                   const void* args) {
     Block& b = block();
+    b.nx = nx;
     for (b.z = 0; b.z < nz; ++b.z)
         for (b.y = 0; b.y < ny; ++b.y)
             for (b.x = 0; b.x < nx; ++b.x)
@@ -154,7 +155,6 @@ T exchange(const T& value, int lane) {
     static void name##_body(const Args& a)
 #define DENSE_KERNEL KERNEL
 #define DEV static inline
-#define APART static
 #define DEV_MEMBER inline
 #define SHARED static
 
@@ -167,6 +167,9 @@ DEV int lane_index() {
 DEV int block_x() {
     return emulated::block().x;
 }
+DEV int n_blocks_x() {
+    return emulated::block().nx;
+}
 DEV int block_y() {
     return emulated::block().y;
 }
@@ -177,14 +180,7 @@ DEV void block_sync() {
     emulated::wait(emulated::block().all);
 }
 DEV void begin_after_others() {}
-DEV void prefetch(const void*) {}
-DEV void prefetch_all(const void*, int) {}
-DEV void signal(int* count, int n) {
-    *count += n;
-}
-DEV int seen(const int* count) {
-    return *count;
-}
+DEV void prefetch(const void*, int) {}
 DEV void keep_order() {}
 DEV void warp_sync() {
     emulated::wait(emulated::block().warps[thread_index() / 32]);
@@ -203,9 +199,6 @@ DEV float multiply_add(float a, float b, float c) {
     return std::fma(a, b, c);
 }
 DEV float exp2_of(float x) {
-    return std::exp2(x);
-}
-DEV float exp2_near(float x) {
     return std::exp2(x);
 }
 DEV float maximum(float a, float b) {
@@ -296,9 +289,14 @@ struct Operand {
     }
 };
 
-DEV void tile_add(int (&tile)[8], const LaneWords& a, const LaneWords& b) {
-    const Operand<1> left(a), right(b);
-    for (int i = 0; i < 8; ++i) {
+constexpr int kFewHalves = 1;
+
+template <int n_elements, int n_rows>
+DEV void tile_add(int (&tile)[n_elements], const LaneWords& a,
+                  const uint32 (&b)[n_rows][kLaneWords]) {
+    const uint32 all[2][1] = {{b[0][0]}, {b[n_rows - 1][0]}};
+    const Operand<1> left(a), right(all);
+    for (int i = 0; i < n_elements; ++i) {
         int8 x[16], y[16];
         std::memcpy(x, left.rows[tile_row(i)], 16);
         std::memcpy(y, right.rows[tile_col(i)], 16);
@@ -333,6 +331,7 @@ DEV int tile_col(int) {
 }
 
 using LaneWords = uint32[kLaneRows][kLaneWords];
+constexpr int kFewHalves = 2;
 
 DEV void tile_add(int (&tile)[8], const LaneWords& a, const LaneWords& b) {
     struct Row {
@@ -367,7 +366,9 @@ DEV void tile_add(float (&tile)[8], const LaneHalves& a, const LaneHalves& b) {
 
 #endif
 
-DEV void tile_add(int (&tile)[8], const LaneWords (&a)[2], const LaneWords (&b)[2]) {
+template <int n_elements, int n_rows>
+DEV void tile_add(int (&tile)[n_elements], const LaneWords (&a)[2],
+                  const uint32 (&b)[2][n_rows][kLaneWords]) {
     tile_add(tile, a[0], b[0]);
     tile_add(tile, a[1], b[1]);
 }

@@ -12,7 +12,6 @@
         const Args a)
 #define DENSE_KERNEL KERNEL
 #define DEV static __device__ inline __attribute__((always_inline))
-#define APART DEV
 #define DEV_MEMBER __device__ inline __attribute__((always_inline))
 #define SHARED __shared__
 
@@ -24,6 +23,9 @@ DEV int lane_index() {
 }
 DEV int block_x() {
     return __builtin_amdgcn_workgroup_id_x();
+}
+DEV int n_blocks_x() {
+    return __builtin_amdgcn_grid_size_x() / __builtin_amdgcn_workgroup_size_x();
 }
 DEV int block_y() {
     return __builtin_amdgcn_workgroup_id_y();
@@ -42,16 +44,7 @@ DEV void warp_sync() {
 }
 
 DEV void begin_after_others() {}
-DEV void prefetch(const void*) {}
-DEV void prefetch_all(const void*, int) {}
-
-DEV void signal(int* count, int n) {
-    __hip_atomic_fetch_add(count, n, __ATOMIC_RELEASE, __HIP_MEMORY_SCOPE_AGENT);
-}
-DEV int seen(const int* count) {
-    return __hip_atomic_load(count, __ATOMIC_ACQUIRE, __HIP_MEMORY_SCOPE_AGENT);
-}
-
+DEV void prefetch(const void*, int) {}
 DEV void keep_order() {
     __builtin_amdgcn_sched_barrier(0);
 }
@@ -73,9 +66,6 @@ DEV float multiply_add(float a, float b, float c) {
     return __builtin_fmaf(a, b, c);
 }
 DEV float exp2_of(float x) {
-    return __builtin_amdgcn_exp2f(x);
-}
-DEV float exp2_near(float x) {
     return __builtin_amdgcn_exp2f(x);
 }
 DEV float maximum(float a, float b) {
@@ -164,6 +154,7 @@ DEV int tile_row(int i) {
 #endif
 
 using LaneWords = uint32[kLaneRows][kLaneWords];
+constexpr int kFewHalves = 2;  // there are no half tiles
 
 DEV void tile_add(int (&tile)[8], const LaneWords& a, const LaneWords& b) {
     Operand left, right;

@@ -32,15 +32,22 @@ DEV uint32 spread_pairs(uint32 byte) {
     return (byte & 3) << 4 | (byte & 12) << 10 | (byte & 48) << 16 | (byte & 192) << 22;
 }
 
-// Word j of half h of one row of a block: four int8 columns, 16 h + 4 j and the next.
-DEV uint32 weight_word(int format, const uint8* block, int row, int h, int j) {
-    const auto* words = reinterpret_cast<const uint32*>(block);
-    if (format == kInt8) return words[(h * kTileRows + row) * 4 + j];
-    const uint32 low = words[row * 4 + j] >> (4 * h) & 0x0f0f0f0fu;
+// Where the word lies that has word j of half h of one row, and the one with the rest of its bits.
+DEV int low_word(int format, int row, int h, int j) {
+    return format == kInt8 ? (h * kTileRows + row) * 4 + j : row * 4 + j;
+}
+DEV int more_word(int format, int row, int h) {
+    return kTileRows * 4 + (format == kInt5 ? row : row * 2 + h);
+}
+
+// Word j of half h of one row of a block, of the words it lies in: four int8 columns, 16 h + 4 j
+// and the next.
+DEV uint32 weight_word(int format, uint32 low_word, uint32 more, int h, int j) {
+    if (format == kInt8) return low_word;
+    const uint32 low = low_word >> (4 * h) & 0x0f0f0f0fu;
     if (format == kInt4) return low;
-    const uint32* more = words + kTileRows * 4;
-    if (format == kInt5) return low | spread_bits(more[row] >> (16 * h + 4 * j), 4);
-    const uint32 q = low | spread_pairs(more[row * 2 + h] >> (8 * j) & 255);
+    if (format == kInt5) return low | spread_bits(more >> (16 * h + 4 * j), 4);
+    const uint32 q = low | spread_pairs(more >> (8 * j) & 255);
     // q - 32 in every byte: no byte borrows from its neighbour with the top bit set meanwhile.
     return ((q | 0x80808080u) - 0x20202020u) ^ 0x80808080u;
 }
@@ -55,7 +62,10 @@ DEV float high_half(uint32 pair) {
 // Element (row, column) as a number.
 DEV float weight_value(int format, const uint8* block, const uint32* scales, int row, int col) {
     const int h = col >> 4, j = col >> 2 & 3;
-    const uint32 word = weight_word(format, block, row, h, j);
+    const auto* words = reinterpret_cast<const uint32*>(block);
+    const bool has_more = format == kInt5 || format == kInt6;
+    const uint32 word = weight_word(format, words[low_word(format, row, h, j)],
+                                    has_more ? words[more_word(format, row, h)] : 0, h, j);
     const float q = float(int8(word >> (8 * (col & 3))));
     const uint32 pair = scales[row];
     if (format == kInt6) return (h ? high_half(pair) : low_half(pair)) * q;

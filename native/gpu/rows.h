@@ -63,8 +63,17 @@ struct NormArgs {
 };
 
 DEV float inverse_rms(RowShared& shared, const float* x, int n, float eps) {
+    constexpr int kAtOnce = 4;  // loads under way; zeros add nothing
     float sum = 0;
-    for (int i = thread_index(); i < n; i += kRowThreads) sum = multiply_add(x[i], x[i], sum);
+#pragma unroll 1
+    for (int first = thread_index(); first < n; first += kAtOnce * kRowThreads) {
+        float values[kAtOnce];
+#pragma unroll
+        for (int i = 0; i < kAtOnce; ++i)
+            values[i] = first + i * kRowThreads < n ? x[first + i * kRowThreads] : 0.0f;
+#pragma unroll
+        for (int i = 0; i < kAtOnce; ++i) sum = multiply_add(values[i], values[i], sum);
+    }
     return 1.0f / square_root(block_sum(shared, sum) / float(n) + eps);
 }
 
@@ -143,13 +152,14 @@ DEV void quantize_at(const QuantizeArgs& a, const Step& s, Place at, RowShared& 
     const int64 row = at.y;
     if (row >= rows_of(s, a.is_selected)) return;
     const float* x = a.x + row * a.width;
-    const float inverse = a.source == kNormed ? inverse_rms(shared, x, a.width, a.eps) : 0.0f;
-    float value = 0;
+    const float* other = a.source == kSiluMul ? a.other + row * a.width : a.other;
+    float value = 0, with = 1;
     if (col < a.width) {
         value = x[col];
-        if (a.source == kNormed) value = value * inverse * a.other[col];
-        if (a.source == kSiluMul) value = silu(value) * a.other[row * a.width + col];
+        if (a.source != kPlain) with = other[col];
     }
+    if (a.source == kNormed) value = value * inverse_rms(shared, x, a.width, a.eps) * with;
+    if (a.source == kSiluMul) value = silu(value) * with;
     const float most = a.is_super ? block_max(shared, sized(value)) : warp_max(sized(value));
     write_rounded(a.out, a.scales, row, col, a.width, value, most);
 }

@@ -33,7 +33,8 @@ struct Keys {
 
 DEV Keys keys_of(const AttentionArgs& a, const Step& s, int row) {
     const int step_row = a.is_selected ? s.out_rows[row] : row;
-    const int end = a.is_block ? s.n_past + s.n_rows : s.n_past + s.depth[step_row] + 1;
+    const int depth = s.is_chain ? step_row : s.depth[step_row];
+    const int end = a.is_block ? s.n_past + s.n_rows : s.n_past + depth + 1;
     const int first = a.window > 0 && end > a.window ? end - a.window : 0;
     return {step_row, first, end};
 }
@@ -326,7 +327,7 @@ DEV void weigh(const Asked<kDims>& asked, const From& from, int first, float sca
 #pragma unroll
         for (int i = 0; i < 8; ++i) {
             const int row = element_row(i);
-            scores[t][i] = exp2_near(multiply_add(scores[t][i], scale, -base[row]));
+            scores[t][i] = exp2_of(multiply_add(scores[t][i], scale, -base[row]));
             w.sum[row] += scores[t][i];
         }
         as_rows(scores[t], w.of[t]);
@@ -358,7 +359,7 @@ struct Factors {
 
 DEV Factors factors_of(float mine, float theirs) {
     const float most = larger(mine, theirs);
-    return {most, exp2_near(mine - most), exp2_near(theirs - most)};
+    return {most, exp2_of(mine - most), exp2_of(theirs - most)};
 }
 
 // What a row has of all splits so far, and takes of the next.

@@ -20,7 +20,6 @@ struct Step {
     const int* out_rows;   // (R)
     const int* blocks;
     const uint8* path;  // of trees (T, kMostTree): the row at depth d above row i
-    int* n_done;        // what whole_step.h counts, from 0 in every step
 };
 
 DEV int rows_of(const Step& s, int is_selected) {

@@ -2,7 +2,7 @@
 have the same members in the same order there, and an emulated launch compares their sizes.
 """
 
-from ctypes import Structure, c_float, c_int, c_int64, c_uint8, c_uint64
+from ctypes import Structure, c_float, c_int, c_int64, c_uint64
 
 _address = c_uint64
 
@@ -21,7 +21,6 @@ class StepHead(Structure):
         ("out_rows", _address),
         ("blocks", _address),
         ("path", _address),
-        ("n_done", _address),
     ]
 
 
@@ -42,6 +41,10 @@ class LinearPart(Structure):
 MOST_PARTS = 4  # linear.h: kMostParts
 
 
+class Ahead(Structure):
+    _fields_ = [("at", _address), ("n_bytes", c_int64)]
+
+
 class LinearArgs(Structure):
     _fields_ = [
         ("step", _address),
@@ -50,8 +53,9 @@ class LinearArgs(Structure):
         ("n_parts", c_int),
         ("n_blocks", c_int),
         ("is_selected", c_int),
-        ("pad", c_int),
+        ("n_ahead", c_int),
         ("parts", LinearPart * MOST_PARTS),
+        ("ahead", Ahead * (2 * MOST_PARTS)),
     ]
 
 
@@ -199,29 +203,4 @@ class TopKArgs(Structure):
         ("log_probs", _address),
         ("width", c_int),
         ("k", c_int),
-    ]
-
-
-class Phase(Structure):
-    """whole_step.h's Phase."""
-
-    _fields_ = [
-        ("op", c_int),
-        ("nx", c_int),
-        ("ny", c_int),
-        ("n_tasks", c_int),
-        ("n_before", c_int),
-        ("ahead", c_int),
-        ("ahead_tiles", c_int),
-        ("pad", c_int),
-        ("args", c_uint8 * 320),
-    ]
-
-
-class WholeStepArgs(Structure):
-    _fields_ = [
-        ("step", _address),
-        ("phases", _address),
-        ("n_phases", c_int),
-        ("n_blocks", c_int),
     ]

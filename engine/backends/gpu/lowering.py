@@ -12,7 +12,7 @@ from engine.backends.gpu.device_weights import DeviceWeights
 from engine.backends.gpu.driver import Address, Grid
 from engine.backends.gpu.fusing import AttentionRound, Linears, RopeWrite, Round, Rounded, Source
 from engine.backends.gpu.kv import GpuKvCache
-from engine.backends.gpu.packing import Format
+from engine.backends.gpu.packing import Format, block_bytes_of
 from engine.backends.gpu.step import MOST_TREE_ROWS
 from engine.errors import NativeError
 from engine.ops import (
@@ -35,9 +35,11 @@ SPLIT_KEYS = 64  # native/gpu/split.h: kSplitKeys
 _TILE = 16
 CHUNK = 4096  # native/gpu/choose.h: kChunk
 _QUERIES, _ATTENTION_WARPS, _HEADS = 16, 4, (32, 64, 128)  # native/gpu/attention.h
-_WHOLE_WARPS = 8  # native/gpu/whole_step.h
+_MERGE_WARPS = 8
 _MOST_LINEAR_TILES = 4
 _TALL_BLOCKS = 96
+# What is asked for ahead must still be in the device's cache when it is read.
+_MOST_AHEAD_BYTES = 16 * 2**20
 # Up to so many rows each split of the keys has blocks of its own.
 SPLIT_ROWS = 64
 
@@ -65,7 +67,6 @@ class Launch:
     make: Callable[[Bucket, GpuKvCache], ctypes.Structure]
     n_threads: int = THREADS
     weight_bytes: int = 0
-    whole_grid: Callable[[Bucket], Grid] | None = None  # in a whole step, if it is another
 
 
 def _ceil(n: int, d: int) -> int:
@@ -87,6 +88,7 @@ class Lowering:
     ) -> None:
         self._step, self._weights, self._device = step, weights, device
         self._place, self._scratch, self._most_rows = place, scratch, most_rows
+        self._last_linear: A.LinearArgs | None = None
 
     def lower(self, op: Op) -> Sequence[Launch]:
         match op:
@@ -194,6 +196,9 @@ class Lowering:
             part.first_tile = n_tiles
             n_tiles += _ceil(linear.weight.n_out, _TILE)
             weight_bytes += matrix.n_bytes
+        if self._last_linear is not None and weight_bytes <= _MOST_AHEAD_BYTES:
+            _look_ahead(self._last_linear, args)
+        self._last_linear = args
 
         # The sums of a tall matrix are shared by twice as many warps.
         is_tall = x.width // 32 >= _TALL_BLOCKS
@@ -205,8 +210,13 @@ class Lowering:
             return n if n <= 2 else most
 
         name = "linear_tall" if is_tall else "linear"
+
+        def kernel(bucket: Bucket) -> str:
+            # Half a tile of rows has kernels of its own.
+            return f"{name}_{8 if bucket.rows(x.rows) <= 8 else _TILE * n_cols(bucket)}"
+
         return Launch(
-            lambda b: f"{name}_{16 * n_cols(b)}",
+            kernel,
             lambda b: (n_tiles, _ceil(b.rows(x.rows), _TILE * n_cols(b)), 1),
             lambda _, __: args,
             512 if is_tall else THREADS,
@@ -272,7 +282,6 @@ class Lowering:
             lambda b: (_ceil(b.n_splits, _ATTENTION_WARPS) or 1, op.kv.n_kv, n_tiles(b)),
             make,
             32 * _ATTENTION_WARPS,
-            whole_grid=lambda b: (_ceil(b.n_splits, _WHOLE_WARPS), op.kv.n_kv, n_tiles(b)),
         )
         to = (0, 0) if rounded is None else (self._place(rounded), self._scales(rounded))
         is_super = rounded is not None and rounded.is_super
@@ -281,11 +290,10 @@ class Lowering:
             return A.MergeArgs(make(bucket, kv), *to, is_super, 0)
 
         merge = Launch(
-            lambda b: "attention_merge" if b.n_splits else "",
-            lambda b: (_ceil(op.n_head, _ATTENTION_WARPS), b.rows(rows), 1),
+            lambda b: f"attention_merge_{dims}" if b.n_splits else "",
+            lambda b: (_ceil(op.n_head, _MERGE_WARPS), b.rows(rows), 1),
             make_merge,
-            32 * _ATTENTION_WARPS,
-            whole_grid=lambda b: (_ceil(op.n_head, _WHOLE_WARPS), b.rows(rows), 1),
+            32 * _MERGE_WARPS,
         )
         if rounded is None:
             return [attend, merge]
@@ -315,6 +323,16 @@ class Lowering:
 
 def _quantize_unsplit(bucket: Bucket) -> str:
     return "" if bucket.n_splits else "quantize"
+
+
+def _look_ahead(args: A.LinearArgs, following: A.LinearArgs) -> None:
+    """Has the weights of one linear op asked for while the one before it is under way."""
+    parts = following.parts[: following.n_parts]
+    args.n_ahead = 2 * len(parts)
+    for i, part in enumerate(parts):
+        n_tile_blocks = _ceil(part.n_out, _TILE) * following.n_blocks
+        args.ahead[2 * i] = A.Ahead(part.quants, n_tile_blocks * block_bytes_of(part.format))
+        args.ahead[2 * i + 1] = A.Ahead(part.scales, n_tile_blocks * _TILE * 4)
 
 
 def _is_selected(x: Activation) -> bool:

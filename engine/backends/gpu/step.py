@@ -10,7 +10,6 @@ from engine.backends.gpu.driver import Driver
 
 MOST_TREE_ROWS = 64  # native/gpu/step.h: kMostTree
 _HEAD_BYTES = ctypes.sizeof(StepHead)
-_LINE = 32
 
 
 class StepInputs:
@@ -24,7 +23,6 @@ class StepInputs:
             "out_rows": max_out_rows,
             "blocks": most_blocks,
             "path": MOST_TREE_ROWS * MOST_TREE_ROWS // 4,
-            "n_done": _LINE,  # nothing but zeros: a step counts from there
         }
         n_bytes = _HEAD_BYTES + 4 * sum(sizes.values())
         self._driver = driver
