@@ -3,6 +3,7 @@
 import * as vscode from 'vscode';
 
 import { findPython, pythonOf } from './discovery';
+import { offerModel } from './models';
 import { ownEnvironment } from './places';
 import type { Server } from './server';
 import { runTask } from './tasks';
@@ -33,6 +34,7 @@ export async function install(context: vscode.ExtensionContext, server: Server):
     (await runTask('install the server', pip));
   if (isInstalled) {
     await server.restart();
+    await offerModel(server);
   } else {
     void vscode.window.showErrorMessage(
       'flash-lsp: the installation failed; the terminal says why',

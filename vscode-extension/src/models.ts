@@ -25,10 +25,7 @@ export async function chooseModel(server: Server): Promise<void> {
     await vscode.commands.executeCommand('flash-lsp.install');
     return;
   }
-  const folder = vscode.workspace.getConfiguration('flashLsp').get<string | null>('modelsDir');
-  const where = folder ? ['--models-dir', folder] : [];
-  const present = vscode.workspace.getConfiguration('flashLsp').get<string>('model');
-  const chosen = await vscode.window.showQuickPick(choices(command, where, present), {
+  const chosen = await vscode.window.showQuickPick(choices(command), {
     title: 'The model that completes your code',
   });
   if (chosen === undefined) {
@@ -36,38 +33,76 @@ export async function chooseModel(server: Server): Promise<void> {
   }
   const name = chosen.model?.name ?? (await chooseFile());
   const isHere = chosen.model === undefined || chosen.model.path !== null;
-  if (
-    name !== undefined &&
-    (isHere || (await runTask(`fetch ${name}`, [...command, 'models', 'fetch', name, ...where])))
-  ) {
-    await change('model', name);
-    if (name === present) {
-      await server.restart(); // it was missing, and the setting has not changed
-    }
+  if (name !== undefined && (isHere || (await fetch(command, name)))) {
+    await use(server, name);
   }
 }
 
-async function choices(
-  command: readonly string[],
-  where: readonly string[],
-  present: string | undefined,
-): Promise<Choice[]> {
-  const [program = '', ...args] = command;
-  const listed = await promisify(execFile)(
-    program,
-    [...args, 'models', 'list', '--json', ...where],
-    {
-      cwd: homedir(),
-    },
+/** Offer to download the model that is set, where it is one that is not here yet. */
+export async function offerModel(server: Server): Promise<void> {
+  const command = await server.command();
+  if (command === undefined) {
+    return;
+  }
+  const missing = (await knownModels(command)).find(
+    (model) => model.name === presentModel() && model.path === null,
   );
-  const { models } = JSON.parse(listed.stdout) as { models: KnownModel[] };
-  const known = models.map((model) => ({
+  if (missing === undefined) {
+    return;
+  }
+  const question = `flash-lsp: completions need the model ${missing.name}, ${megabytes(missing)} once.`;
+  const chosen = await vscode.window.showInformationMessage(
+    question,
+    'Download',
+    'Choose Another…',
+  );
+  if (chosen === 'Choose Another…') {
+    await chooseModel(server);
+  } else if (chosen === 'Download' && (await fetch(command, missing.name))) {
+    await use(server, missing.name);
+  }
+}
+
+async function use(server: Server, name: string): Promise<void> {
+  if (name === presentModel()) {
+    await server.restart(); // it was missing, and the setting does not change
+  } else {
+    await change('model', name);
+  }
+}
+
+function fetch(command: readonly string[], name: string): Promise<boolean> {
+  return runTask(`fetch ${name}`, [...command, 'models', 'fetch', name, ...modelsFolder()]);
+}
+
+async function choices(command: readonly string[]): Promise<Choice[]> {
+  const known = (await knownModels(command)).map((model) => ({
     label: model.name,
-    description: model.name === present ? 'in use' : '',
-    detail: `${Math.round(model.bytes / 1e6)} MB, ${model.licence}${model.path === null ? ', to be downloaded' : ''}`,
+    description: model.name === presentModel() ? 'in use' : '',
+    detail: `${megabytes(model)}, ${model.licence}${model.path === null ? ', to be downloaded' : ''}`,
     model,
   }));
   return [...known, { label: 'A GGUF file…', detail: 'of the architectures qwen2 and llama' }];
+}
+
+async function knownModels(command: readonly string[]): Promise<KnownModel[]> {
+  const [program = '', ...args] = command;
+  const list = [...args, 'models', 'list', '--json', ...modelsFolder()];
+  const listed = await promisify(execFile)(program, list, { cwd: homedir() });
+  return (JSON.parse(listed.stdout) as { models: KnownModel[] }).models;
+}
+
+function presentModel(): string | undefined {
+  return vscode.workspace.getConfiguration('flashLsp').get<string>('model');
+}
+
+function modelsFolder(): string[] {
+  const folder = vscode.workspace.getConfiguration('flashLsp').get<string | null>('modelsDir');
+  return folder ? ['--models-dir', folder] : [];
+}
+
+function megabytes(model: KnownModel): string {
+  return `${Math.round(model.bytes / 1e6)} MB`;
 }
 
 async function chooseFile(): Promise<string | undefined> {

@@ -1,4 +1,5 @@
-"""A fresh profile where the server is nowhere: the extension installs what came with it.
+"""A fresh profile where the server is nowhere: the extension installs what came with it, and the
+model after it.
 
 Python and pip are stand-ins that note what they are told; the server they bring is scripted.
 """
@@ -36,6 +37,11 @@ case "$*" in
     "-m pip install --upgrade "*)
         [ -e "$here/tried" ] || {{ touch "$here/tried"; echo "no compiler"; exit 1; }}
         touch "$here/installed" ;;
+    *"models list --json")
+        path=null; [ -e "$here/model" ] && path='"/model.gguf"'
+        echo '{{"models": [{{"name": "qwen2.5-coder-0.5b", "path": '$path', "bytes": 491000000,' \
+            '"licence": "Apache-2.0"}}]}}' ;;
+    *"models fetch qwen2.5-coder-0.5b") touch "$here/model" ;;
     *serve) exec {server} serve ;;
     *) exit 2 ;;
 esac
@@ -67,6 +73,11 @@ async def bare(vsix: Path, tmp_path: Path, log: Path) -> "AsyncIterator[Window]"
         yield window
 
 
+async def is_started_twice(log: Path) -> bool:
+    fetched, _, later = log.read_text("utf-8").partition("models fetch")
+    return "lsp_server serve" in fetched and "lsp_server serve" in later
+
+
 async def test_the_server_is_installed_and_started(bare: "Window", log: Path) -> None:
     await bare.message("the server was not found")
     await bare.press_button("Install")
@@ -76,6 +87,10 @@ async def test_the_server_is_installed_and_started(bare: "Window", log: Path) ->
     await bare.screenshot(ARTIFACTS / "vscode-install.png")
     await bare.command("Install the Server")
     await bare.confirm("Install the flash-lsp server?", "Install")
+    await bare.status("fake")
+    await bare.message("completions need the model qwen2.5-coder-0.5b, 491 MB once")
+    await bare.press_button("Download")
+    await bare.until(lambda: is_started_twice(log), "a start with the model")
     await bare.status("fake")
     *_, archive = next(
         line for line in log.read_text("utf-8").splitlines() if " pip " in line
