@@ -1,43 +1,128 @@
-// Attention by the rule of split.h. Where rows are few, each warp takes a split from the cache, and
-// the splits are merged by another kernel; or all splits, where there is no room for their parts.
-// Where rows are many (prefill.h), the warps of a block have queries of their own and take every
-// split from shared memory.
+// Attention by the rule of split.h. Where rows are few, a block takes a split from the cache, and
+// the splits are merged by another kernel; or a warp all splits, where there is no room for their
+// parts. Where rows are many (prefill.h), the warps of a block have queries of their own and take
+// every split from shared memory.
 #pragma once
 
 #include "split.h"
 
-// Whether there are registers for a split's values while it is scored: lanes that hold two words a
-// row have them for all but the largest heads.
-template <int kDims>
-constexpr bool kIsEarly = kHalfWords == 2 && kDims <= 64;
+// ---- a block for each split ----
 
-// What a warp does with a split: keep it apart, or add it to those before it.
-template <int kDims>
-struct Apart {
-    static constexpr bool kEarly = kIsEarly<kDims>;
-    RowPlaces to;
+constexpr int kPartWarps = kSplitTiles, kPartThreads = kPartWarps * kWarp;
 
-    template <class From>
-    DEV_MEMBER void take(const Weighed& w, const From& from) {
+struct PartShared {
+    float most[kSplitTiles][kQueries];
+    float sums[kSplitTiles][kLaneRows][kWarp];
+    uint32 weights[kSplitTiles][kLaneRows][kHalfWords][kWarp];
+};
+
+// A warp weighs a tile of the keys, then adds up every fourth 16 dimensions of the values. What is
+// run once should be short: instructions come no faster than other memory.
+template <int kDims, class From>
+DEV void run_part(const AttentionArgs& a, const Asked<kDims>& asked, const From& from, int first,
+                  const RowPlaces& to, PartShared& shared) {
+    constexpr int kMine = (kDims / 16 + kPartWarps - 1) / kPartWarps;
+    const int t = warp_index(), lane = lane_index();
+    const float scale = a.scale * kLog2E;
+    // Values are on their way while the weights are found, where there are registers for it.
+    constexpr bool kIsEarly = kHalfWords < 8 || kDims <= 64;
+    LaneHalves values[kMine][kSplitBlocks][2];
+    const auto load_values = [&](int k) {
+#pragma unroll
+        for (int block = 0; block < kSplitBlocks; ++block)
+            from.values(block, (t + k * kPartWarps) % (kDims / 16), values[k][block]);
+    };
+#pragma unroll
+    for (int k = 0; kIsEarly && k < kMine; ++k) load_values(k);
+    float scores[8] = {};
+    score(asked, from, t, scores);
+    if (is_hidden(asked, first)) hide(asked, first, t, scores);
+    OfRows most, base, sums;
+#pragma unroll
+    for (int row = 0; row < kLaneRows; ++row) most[row] = kNone;
+    find_most(scores, most);
+#pragma unroll
+    for (int row = 0; row < kLaneRows; ++row) shared.most[t][lane_row(row)] = row_max(most[row]);
+    block_sync();
+#pragma unroll
+    for (int row = 0; row < kLaneRows; ++row) {
+#pragma unroll
+        for (int w = 0; w < kSplitTiles; ++w)
+            most[row] = maximum(most[row], shared.most[w][lane_row(row)]);
+        base[row] = base_of(most[row], scale);
+    }
+    weigh_tile(scores, base, scale, sums);
+    LaneHalves weights;
+    as_rows(scores, weights);
+#pragma unroll
+    for (int row = 0; row < kLaneRows; ++row) {
+        shared.sums[t][row][lane] = sums[row];
+#pragma unroll
+        for (int j = 0; j < kHalfWords; ++j) shared.weights[t][row][j][lane] = weights[row][j];
+    }
+    block_sync();
+    LaneHalves all[kSplitTiles];
+#pragma unroll
+    for (int w = 0; w < kSplitTiles; ++w)
 #pragma unroll
         for (int row = 0; row < kLaneRows; ++row)
-            if (to.at[row]) to.at[row][0] = w.most[row], to.at[row][1] = w.sum[row];
-#pragma unroll From::kAtOnce
-        for (int d = 0; d < kDims / 16; ++d) {
-            float sums[8] = {};
-            add_values(w, from, d, sums);
 #pragma unroll
-            for (int i = 0; i < 8; ++i)
-                if (float* at = to.at[element_row(i)]) at[2 + 16 * d + element_col(i)] = sums[i];
-            keep_order();
+            for (int j = 0; j < kHalfWords; ++j) all[w][row][j] = shared.weights[w][row][j][lane];
+#pragma unroll
+    for (int k = 0; k < kMine; ++k) {
+        const int d = t + k * kPartWarps;
+        if (!kIsEarly) load_values(k);
+        float out[8] = {};
+#pragma unroll
+        for (int block = 0; block < kSplitBlocks; ++block) {
+            const int n_left = from.n_left - kKvBlock * block;
+            if (n_left < kKvBlock) keep_first(values[k][block], n_left);
+#pragma unroll
+            for (int c = 0; c < 2; ++c) rows_add(out, all[2 * block + c], values[k][block][c]);
         }
+        if (d >= kDims / 16) continue;
+#pragma unroll
+        for (int i = 0; i < 8; ++i)
+            if (float* at = to.at[element_row(i)]) at[4 + 16 * d + element_col(i)] = out[i];
+        keep_order();
     }
-};
+    if (t != 0) return;
+#pragma unroll
+    for (int row = 0; row < kLaneRows; ++row) {
+        float sum = sums[row];
+#pragma unroll
+        for (int w = 1; w < kSplitTiles; ++w) sum += shared.sums[w][row][lane];
+        sum = row_sum(sum);
+        if (to.at[row]) to.at[row][0] = most[row] > kNone ? base[row] : kNone, to.at[row][1] = sum;
+    }
+}
+
+// A block for each split, KV head and tile of queries; the parts are merged by another kernel.
+template <int kDims>
+DEV void attention_parts_at(const AttentionArgs& a, const Step& step, Place at,
+                            PartShared& shared) {
+    const Queries queries = queries_of(a, step);
+    const int tile = at.z, split = at.x, first = split * kSplitKeys;
+    if (queries.row(tile, 0) >= queries.n_rows || first >= step.n_past + step.n_rows) return;
+    Asked<kDims> asked;
+    ask(a, step, queries, at.y, tile, asked);
+    if (first >= asked.end) return;
+    const int row = keys_of(a, step, queries.row(tile, 0)).row;
+    constexpr int kStride = kPartFloats<kDims>;
+    const RowPlaces to =
+        places_of(a, queries, at.y, tile, a.partial + split * kStride, int64(a.n_splits) * kStride);
+    if (!a.is_block && !step.is_chain && first + kSplitKeys > step.n_past)
+        run_part(a, asked, gathered<kDims>(a, step, row, at.y, first, asked.end), first, to,
+                 shared);
+    else
+        run_part(a, asked, from_cache<kDims>(a, step, at.y, first, asked.end), first, to, shared);
+}
+
+// ---- a warp for all splits ----
 
 // The sums of values are kept where the result will be: what takes this way is long and rare.
 template <int kDims>
 struct Added {
-    static constexpr bool kEarly = false;
     RowPlaces to;
     Sums all;
 
@@ -75,53 +160,20 @@ struct Added {
     }
 };
 
-template <int kDims, class From, class To>
-DEV void run_from(const AttentionArgs& a, const Asked<kDims>& asked, const From& from, int first,
-                  To& to) {
-    Weighed w;
-    weigh(asked, from, first, a.scale * kLog2E, w);
-    to.take(w, from);
-}
-
 // The keys of `row` and their values from `first` on, for all queries of the warp.
-template <int kDims, class To>
+template <int kDims>
 DEV void run_split(const AttentionArgs& a, const Step& s, const Asked<kDims>& asked, int row,
-                   int kv_head, int first, To& to) {
+                   int kv_head, int first, Added<kDims>& to) {
+    Weighed w;
     if (!a.is_block && !s.is_chain && first + kSplitKeys > s.n_past) {
         const Gathered<kDims> from = gathered<kDims>(a, s, row, kv_head, first, asked.end);
-        run_from(a, asked, from, first, to);
-        return;
-    }
-    const FromCache<kDims> from = from_cache<kDims>(a, s, kv_head, first, asked.end);
-    if constexpr (To::kEarly) {
-        Early<kDims, FromCache<kDims>> early{from, from.n_left, {}};
-#pragma unroll
-        for (int d = 0; d < kDims / 16; ++d)
-#pragma unroll
-            for (int block = 0; block < kSplitBlocks; ++block)
-                from.values(block, d, early.held[d][block]);
-        run_from(a, asked, early, first, to);
+        weigh(asked, from, first, a.scale * kLog2E, w);
+        to.take(w, from);
     } else {
-        run_from(a, asked, from, first, to);
+        const FromCache<kDims> from = from_cache<kDims>(a, s, kv_head, first, asked.end);
+        weigh(asked, from, first, a.scale * kLog2E, w);
+        to.take(w, from);
     }
-}
-
-// A block for each KV head and tile of queries, and for as many splits as it has warps; the parts
-// are merged by another kernel.
-template <int kDims, int kWarps>
-DEV void attention_parts_at(const AttentionArgs& a, const Step& step, Place at) {
-    const Queries queries = queries_of(a, step);
-    const int tile = at.z, split = at.x * kWarps + warp_index();
-    if (queries.row(tile, 0) >= queries.n_rows) return;
-    if (split * kSplitKeys >= step.n_past + step.n_rows) return;
-    Asked<kDims> asked;
-    ask(a, step, queries, at.y, tile, asked);
-    if (split * kSplitKeys >= asked.end) return;
-    const int row = keys_of(a, step, queries.row(tile, 0)).row;
-    constexpr int stride = 2 + kDims;
-    float* partial = a.partial + split * stride;
-    Apart<kDims> apart{places_of(a, queries, at.y, tile, partial, int64(a.n_splits) * stride)};
-    run_split(a, step, asked, row, at.y, split * kSplitKeys, apart);
 }
 
 // A block for each KV head and as many tiles of queries as it has warps, each of which takes all
@@ -145,18 +197,18 @@ DEV void attention_whole_at(const AttentionArgs& a, const Step& step, Place at) 
 // Has the keys and values of a split on their way while other kernels still run.
 template <int kDims>
 DEV void prefetch_split(const AttentionArgs& a, const Step& s, int kv_head_index, int split) {
-    const int first = split * kSplitKeys + lane_index() * kKvBlock;
-    if (lane_index() < kSplitBlocks && first < s.n_past)
+    const int first = split * kSplitKeys + thread_index() * kKvBlock;
+    if (thread_index() < kSplitBlocks && first < s.n_past)
         prefetch(kv_head(a.kv, s.blocks[first / kKvBlock], kv_head_index), 4 * kKvBlock * kDims);
 }
 
 template <int kDims>
 DEV void attention(const AttentionArgs& a) {
+    SHARED PartShared shared;
     const Step step = *a.step;
-    if (block_z() == 0)
-        prefetch_split<kDims>(a, step, block_y(), block_x() * kAttentionWarps + warp_index());
+    if (block_z() == 0) prefetch_split<kDims>(a, step, block_y(), block_x());
     begin_after_others();
-    attention_parts_at<kDims, kAttentionWarps>(a, step, block_place());
+    attention_parts_at<kDims>(a, step, block_place(), shared);
 }
 
 template <int kDims>
@@ -166,13 +218,13 @@ DEV void attention_whole(const AttentionArgs& a) {
     attention_whole_at<kDims, kAttentionWarps>(a, step, block_place());
 }
 
-KERNEL(attention_32, kAttentionThreads, AttentionArgs) {
+KERNEL(attention_32, kPartThreads, AttentionArgs) {
     attention<32>(a);
 }
-KERNEL(attention_64, kAttentionThreads, AttentionArgs) {
+KERNEL(attention_64, kPartThreads, AttentionArgs) {
     attention<64>(a);
 }
-KERNEL(attention_128, kAttentionThreads, AttentionArgs) {
+KERNEL(attention_128, kPartThreads, AttentionArgs) {
     attention<128>(a);
 }
 KERNEL(attention_whole_32, kAttentionThreads, AttentionArgs) {
@@ -194,68 +246,68 @@ struct MergeArgs {
     int is_super, pad;
 };
 
-constexpr int kMergeThreads = 256;  // the eight heads of 32 dimensions that may share a scale
+// Heads of 32 dimensions share a scale by eights, and a block's shared memory is small.
+template <int kDims>
+constexpr int kMergeWarps = kDims == 32 ? 8 : 4;
+template <int kDims>
+constexpr int kMergeSplits = kDims > 64 ? 16 : 32;  // at once
 
-template <int kWarps>
+template <int kDims>
 struct MergeShared {
-    float of_warp[kWarps];
+    alignas(16) float parts[kMergeWarps<kDims>][kMergeSplits<kDims>][kPartFloats<kDims>];
+    float of_warp[kMergeWarps<kDims>];
 };
 
 // Merges the splits: a warp for each row and head, a lane for every 32nd dimension.
-template <int kDims, int kWarps>
-DEV void merge_at(const MergeArgs& a, const Step& s, Place place, MergeShared<kWarps>& shared) {
-    constexpr int kPerLane = kDims / kWarp, kStride = 2 + kDims;
-    constexpr int kAtOnce = 16;  // splits whose values are under way
+template <int kDims>
+DEV void merge_at(const MergeArgs& a, const Step& s, Place place, MergeShared<kDims>& shared) {
+    constexpr int kWarps = kMergeWarps<kDims>, kSplits = kMergeSplits<kDims>;
+    constexpr int kPerLane = kDims / kWarp, kFloats = kPartFloats<kDims>;
     const AttentionArgs& all = a.attention;
     const int head = place.x * kWarps + warp_index(), row = place.y, lane = lane_index();
     if (row >= rows_of(s, all.is_selected)) return;
     const bool exists = head < all.n_head;
     const int n_splits = exists ? (keys_of(all, s, row).end - 1) / kSplitKeys + 1 : 0;
     const int at = row * all.n_head + head;
-    const float* from = all.partial + int64(at) * all.n_splits * kStride;
+    const float* from = all.partial + int64(at) * all.n_splits * kFloats;
+    auto& parts = shared.parts[warp_index()];
     float most = kNone, sum = exists ? 0 : 1, out[kPerLane] = {};
 #pragma unroll 1
-    for (int first = 0; first < n_splits; first += kWarp, from += kWarp * kStride) {
-        const int n = n_splits - first < kWarp ? n_splits - first : kWarp;
-        float loaded[kAtOnce][kPerLane];
-        const auto load = [&](int i) {
-            const float* values = from + i * kStride + 2 + lane;
-#pragma unroll
-            for (int k = 0; k < kAtOnce; ++k)
-#pragma unroll
-                for (int j = 0; j < kPerLane; ++j)
-                    loaded[k][j] = i + k < n ? values[k * kStride + j * kWarp] : 0.0f;
-        };
+    for (int first = 0; first < n_splits; first += kSplits, from += kSplits * kFloats) {
+        const int n = n_splits - first < kSplits ? n_splits - first : kSplits;
+        warp_sync();
+#pragma unroll 1
+        for (int i = 4 * lane; i < n * kFloats; i += 4 * kWarp) copy_ahead(&parts[0][i], from + i);
+        end_of_group();
+        groups_left<0>();
+        warp_sync();
         // A lane has one split's largest score and sum. What it and all before it are multiplied by
         // follows from the largest so far, without waiting for one after another.
-        const float* part = from + (lane < n ? lane : 0) * kStride;
-        const float mine = lane < n ? part[0] : kNone, mine_sum = part[1];
-        load(0);
-        float so_far = larger(most, mine);
+        float* const mine = parts[lane < n ? lane : 0];
+        const float my_most = lane < n ? mine[0] : kNone, my_sum = mine[1];
+        float so_far = larger(most, my_most);
 #pragma unroll
         for (int distance = 1; distance < kWarp; distance *= 2) {
             const float before = shuffle(so_far, lane >= distance ? lane - distance : lane);
             so_far = larger(so_far, before);
         }
         const float left = shuffle(so_far, lane > 0 ? lane - 1 : 0);
-        const Factors factors = factors_of(lane > 0 ? left : most, mine);
-        const float scaled_sum = mine_sum * factors.theirs;
+        const Factors factors = factors_of(lane > 0 ? left : most, my_most);
         most = shuffle(so_far, kWarp - 1);
-#pragma unroll 1
-        for (int i = 0; i < n; i += kAtOnce) {
-            if (i > 0) load(i);
+        warp_sync();
+        if (lane < n) {
+            mine[0] = factors.mine;
+            mine[1] = factors.theirs;
+            mine[2] = my_sum * factors.theirs;
+        }
+        warp_sync();
+#pragma unroll 2
+        for (int i = 0; i < n; ++i) {
+            const float* part = parts[i];
+            sum = multiply_add(sum, part[0], part[2]);
 #pragma unroll
-            for (int k = 0; k < kAtOnce; ++k) {
-                const float before = shuffle(factors.mine, i + k);
-                const float now = shuffle(factors.theirs, i + k);
-                const float more = multiply_add(sum, before, shuffle(scaled_sum, i + k));
-                sum = i + k < n ? more : sum;
-#pragma unroll
-                for (int j = 0; j < kPerLane; ++j) {
-                    const float next = multiply_add(out[j], before, loaded[k][j] * now);
-                    out[j] = i + k < n ? next : out[j];
-                }
-            }
+            for (int j = 0; j < kPerLane; ++j)
+                out[j] = multiply_add(out[j], part[0], part[4 + lane + j * kWarp] * part[1]);
         }
     }
     float largest = 0;
@@ -286,19 +338,18 @@ DEV void merge_at(const MergeArgs& a, const Step& s, Place place, MergeShared<kW
 
 template <int kDims>
 DEV void attention_merge(const MergeArgs& a) {
-    constexpr int kWarps = kMergeThreads / kWarp;
-    SHARED MergeShared<kWarps> shared;
+    SHARED MergeShared<kDims> shared;
     const Step step = *a.attention.step;
     begin_after_others();
-    merge_at<kDims, kWarps>(a, step, block_place(), shared);
+    merge_at<kDims>(a, step, block_place(), shared);
 }
 
-KERNEL(attention_merge_32, kMergeThreads, MergeArgs) {
+KERNEL(attention_merge_32, kMergeWarps<32>* kWarp, MergeArgs) {
     attention_merge<32>(a);
 }
-KERNEL(attention_merge_64, kMergeThreads, MergeArgs) {
+KERNEL(attention_merge_64, kMergeWarps<64>* kWarp, MergeArgs) {
     attention_merge<64>(a);
 }
-KERNEL(attention_merge_128, kMergeThreads, MergeArgs) {
+KERNEL(attention_merge_128, kMergeWarps<128>* kWarp, MergeArgs) {
     attention_merge<128>(a);
 }

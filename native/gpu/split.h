@@ -13,15 +13,20 @@
 #include "lanes.h"
 
 constexpr int kSplitKeys = 64, kSplitBlocks = kSplitKeys / kKvBlock, kQueries = 16;
+constexpr int kSplitTiles = kSplitKeys / 16;
 constexpr int kAttentionThreads = 128, kAttentionWarps = kAttentionThreads / kWarp;
 constexpr float kNone = -3.0e38f;
+
+// Of a split's part: the largest score, the sum of weights, two of nothing, the weighed values.
+template <int kDims>
+constexpr int kPartFloats = 4 + kDims;
 
 struct AttentionArgs {
     const Step* step;
     KvPlace kv;
     const float* q;  // (T or R, H * D)
     float* out;      // the same
-    float* partial;  // (rows, H, splits, 2 + D), where the splits have blocks of their own
+    float* partial;  // (rows, H, splits, 4 + D), where the splits have blocks of their own
     int n_head, window, is_block, is_selected, n_splits;  // n_splits 0: there are none
     float scale;
 };
@@ -163,19 +168,20 @@ struct FromCache {
     const uint16* heads[kSplitBlocks];
     int n_left;
 
+    DEV_MEMBER const uint16* head(int block) const { return block ? heads[1] : heads[0]; }
     DEV_MEMBER void keys(int block, int c, int d, KeyPiece<kDims>& to) const {
 #pragma unroll
         for (int i = 0; i < kLaneRows; ++i)
             load_run<kDims / 2>(
-                reinterpret_cast<const uint32*>(heads[block] + run_row(c, i) * kDims), d, i, to);
+                reinterpret_cast<const uint32*>(head(block) + run_row(c, i) * kDims), d, i, to);
     }
 
     DEV_MEMBER void values(int block, int d, LaneHalves (&to)[2]) const {
 #pragma unroll
         for (int i = 0; i < kLaneRows; ++i) {
             const int dim = kDims + 16 * d + lane_row(i);
-            load_run<kKvBlock / 2>(reinterpret_cast<const uint32*>(heads[block] + dim * kKvBlock),
-                                   0, i, to);
+            load_run<kKvBlock / 2>(reinterpret_cast<const uint32*>(head(block) + dim * kKvBlock), 0,
+                                   i, to);
         }
     }
 };
@@ -205,6 +211,7 @@ struct Gathered {
     int kv_head_index, n_left;
     int places[kSplitBlocks];  // block * 32 + offset
 
+    DEV_MEMBER int places_of_block(int block) const { return block ? places[1] : places[0]; }
     DEV_MEMBER const uint16* head_of(int place) const {
         return kv_head(kv, place / kKvBlock, kv_head_index);
     }
@@ -212,7 +219,7 @@ struct Gathered {
     DEV_MEMBER void keys(int block, int c, int d, KeyPiece<kDims>& to) const {
 #pragma unroll
         for (int i = 0; i < kLaneRows; ++i) {
-            const int place = shuffle(places[block], run_row(c, i));
+            const int place = shuffle(places_of_block(block), run_row(c, i));
             const uint16* key = head_of(place) + place % kKvBlock * kDims;
             load_run<kDims / 2>(reinterpret_cast<const uint32*>(key), d, i, to);
         }
@@ -231,7 +238,7 @@ struct Gathered {
     }
 
     DEV_MEMBER uint16 value(int block, int key, int dim) const {
-        const int place = shuffle(places[block], key);
+        const int place = shuffle(places_of_block(block), key);
         return head_of(place)[value_at(kv, place % kKvBlock, dim)];
     }
 };
@@ -275,61 +282,90 @@ struct Early {
 // Weights of a split's keys, relative to each row's largest score, which is `most` as a power of
 // two.
 struct Weighed {
-    LaneHalves of[kSplitKeys / 16];
+    LaneHalves of[kSplitTiles];
     float most[kLaneRows], sum[kLaneRows];
 };
 
-// Scores a row does not see, of the 64 keys from `first`, become none.
-template <int kDims>
-DEV void hide(const Asked<kDims>& asked, int first, float (&scores)[kSplitKeys / 16][8]) {
+// The products of the queries with 16 keys, tile t of the split.
+template <int kDims, class From>
+DEV void score(const Asked<kDims>& asked, const From& from, int t, float (&scores)[8]) {
 #pragma unroll
-    for (int t = 0; t < kSplitKeys / 16; ++t)
+    for (int first_d = 0; first_d < kDims / 16; first_d += kPiece<kDims>) {
+        KeyPiece<kDims> keys;
+        from.keys(t / 2, t % 2, first_d, keys);
 #pragma unroll
-        for (int i = 0; i < 8; ++i) {
-            const int key = first + t / 2 * kKvBlock + run_col(t % 2, i), row = element_row(i);
-            if (key < asked.low[row] || key >= asked.high[row]) scores[t][i] = kNone;
-        }
+        for (int d = 0; d < kPiece<kDims>; ++d) rows_add(scores, asked.of[first_d + d], keys[d]);
+        if (kDims > 64 || t % 2) keep_order();
+    }
 }
 
-// `scale` includes log2(e).
+// Scores a row does not see, of tile t of the 64 keys from `first`, become none.
+template <int kDims>
+DEV void hide(const Asked<kDims>& asked, int first, int t, float (&scores)[8]) {
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+        const int key = first + t / 2 * kKvBlock + run_col(t % 2, i), row = element_row(i);
+        if (key < asked.low[row] || key >= asked.high[row]) scores[i] = kNone;
+    }
+}
+
+template <int kDims>
+DEV bool is_hidden(const Asked<kDims>& asked, int first) {
+    return first < asked.all_first || first + kSplitKeys > asked.all_end;
+}
+
+using OfRows = float[kLaneRows];
+
+// The largest of the scores and of `most`.
+DEV void find_most(const float (&scores)[8], OfRows& most) {
+#pragma unroll
+    for (int i = 0; i < 8; ++i) most[element_row(i)] = maximum(most[element_row(i)], scores[i]);
+}
+
+// What powers of two the weights are relative to; where no key is seen, weights are 0.
+DEV float base_of(float most, float scale) {
+    return most > kNone ? most * scale : 0.0f;
+}
+
+// From scores to weights; `sums` are of this lane's alone. `scale` includes log2(e).
+DEV void weigh_tile(float (&scores)[8], const OfRows& base, float scale, OfRows& sums) {
+#pragma unroll
+    for (int row = 0; row < kLaneRows; ++row) sums[row] = 0;
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+        const int row = element_row(i);
+        scores[i] = exp2_of(multiply_add(scores[i], scale, -base[row]));
+        sums[row] += scores[i];
+    }
+}
+
 template <int kDims, class From>
 DEV void weigh(const Asked<kDims>& asked, const From& from, int first, float scale, Weighed& w) {
-    float scores[kSplitKeys / 16][8] = {};
+    float scores[kSplitTiles][8] = {};
+    OfRows most, base;
 #pragma unroll
-    for (int t = 0; t < kSplitKeys / 16; ++t) {
+    for (int row = 0; row < kLaneRows; ++row) most[row] = kNone;
 #pragma unroll
-        for (int first_d = 0; first_d < kDims / 16; first_d += kPiece<kDims>) {
-            KeyPiece<kDims> keys;
-            from.keys(t / 2, t % 2, first_d, keys);
+    for (int t = 0; t < kSplitTiles; ++t) score(asked, from, t, scores[t]);
+    if (is_hidden(asked, first)) {
 #pragma unroll
-            for (int d = 0; d < kPiece<kDims>; ++d)
-                rows_add(scores[t], asked.of[first_d + d], keys[d]);
-            if (kDims > 64 || t % 2) keep_order();
-        }
+        for (int t = 0; t < kSplitTiles; ++t) hide(asked, first, t, scores[t]);
     }
-    if (first < asked.all_first || first + kSplitKeys > asked.all_end) hide(asked, first, scores);
-    float base[kLaneRows];
 #pragma unroll
-    for (int row = 0; row < kLaneRows; ++row) w.most[row] = kNone, w.sum[row] = 0;
-#pragma unroll
-    for (int t = 0; t < kSplitKeys / 16; ++t)
-#pragma unroll
-        for (int i = 0; i < 8; ++i)
-            w.most[element_row(i)] = maximum(w.most[element_row(i)], scores[t][i]);
+    for (int t = 0; t < kSplitTiles; ++t) find_most(scores[t], most);
 #pragma unroll
     for (int row = 0; row < kLaneRows; ++row) {
-        const float most = row_max(w.most[row]);
-        base[row] = most > kNone ? most * scale : 0.0f;  // where no key is seen, weights are 0
-        w.most[row] = most > kNone ? base[row] : kNone;
+        most[row] = row_max(most[row]);
+        base[row] = base_of(most[row], scale);
+        w.most[row] = most[row] > kNone ? base[row] : kNone;
     }
 #pragma unroll
-    for (int t = 0; t < kSplitKeys / 16; ++t) {
+    for (int t = 0; t < kSplitTiles; ++t) {
+        OfRows sums;
+        weigh_tile(scores[t], base, scale, sums);
 #pragma unroll
-        for (int i = 0; i < 8; ++i) {
-            const int row = element_row(i);
-            scores[t][i] = exp2_of(multiply_add(scores[t][i], scale, -base[row]));
-            w.sum[row] += scores[t][i];
-        }
+        for (int row = 0; row < kLaneRows; ++row)
+            w.sum[row] = t ? w.sum[row] + sums[row] : sums[row];
         as_rows(scores[t], w.of[t]);
     }
 #pragma unroll

@@ -97,7 +97,7 @@ def test_what_steps_work_in_is_planned_by_the_context(model: Path) -> None:
         tensors = weights.of_gguf(file, lambda _: True)
         program = build_program(file, tensors)
     heads = [op for op in program.ops if isinstance(op, Attention)]
-    per_split = 4 * 64 * heads[0].n_head * (2 + heads[0].kv.head_dim)
+    per_split = 4 * 64 * heads[0].n_head * (4 + heads[0].kv.head_dim)
     backend = GpuBackend(EmulatedDriver())
     assert backend.scratch_bytes([program], 64) == per_split
     assert backend.scratch_bytes([program, program], 8192) == 128 * per_split

@@ -31,30 +31,24 @@ class CudaDriver:
         name = self._check("asking the device", cuda.cuDeviceGetName(128, device))
         self.device = name.split(b"\0")[0].decode()
         attribute = cuda.CUdevice_attribute
-        major, minor, self._n_multiprocessors = (
+        major, minor = (
             self._check("asking the device", cuda.cuDeviceGetAttribute(which, device))
             for which in (
                 attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
                 attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
-                attribute.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT,
             )
         )
         self.arch = f"sm_{major}{minor}"
         self._stream = self._check("opening a stream", cuda.cuStreamCreate(1))
         self._attributes = [self._early_launch()] if major >= 9 else []
-        self._cooperative = self._attribute("COOPERATIVE")
-        self._cooperative.value.cooperative = 1
 
     def _early_launch(self) -> Any:
         """Has a kernel's blocks placed while the one before it ends; it waits for that one itself
         (platform.h: begin_after_others)."""
-        attribute = self._attribute("PROGRAMMATIC_STREAM_SERIALIZATION")
-        attribute.value.programmaticStreamSerializationAllowed = 1
-        return attribute
-
-    def _attribute(self, name: str) -> Any:
         attribute = self._cuda.CUlaunchAttribute()
-        attribute.id = getattr(self._cuda.CUlaunchAttributeID, f"CU_LAUNCH_ATTRIBUTE_{name}")
+        kinds = self._cuda.CUlaunchAttributeID
+        attribute.id = kinds.CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION
+        attribute.value.programmaticStreamSerializationAllowed = 1
         return attribute
 
     def free_bytes(self) -> int:
@@ -91,27 +85,16 @@ class CudaDriver:
         return function
 
     def launch(
-        self,
-        function: Function,
-        grid: Grid,
-        n_threads: int,
-        args: ctypes.Structure,
-        *,
-        is_cooperative: bool = False,
+        self, function: Function, grid: Grid, n_threads: int, args: ctypes.Structure
     ) -> None:
         params = (ctypes.c_void_p * 1)(ctypes.addressof(args))
         config = self._cuda.CUlaunchConfig()
         config.gridDimX, config.gridDimY, config.gridDimZ = grid
         config.blockDimX, config.blockDimY, config.blockDimZ = n_threads, 1, 1
         config.hStream = self._stream
-        attributes = [self._cooperative] if is_cooperative else self._attributes
-        config.attrs, config.numAttrs = attributes, len(attributes)
+        config.attrs, config.numAttrs = self._attributes, len(self._attributes)
         done = self._cuda.cuLaunchKernelEx(config, function, ctypes.addressof(params), 0)
         self._check("launching", done)
-
-    def resident_blocks(self, function: Function, n_threads: int) -> int:
-        of_one = self._cuda.cuOccupancyMaxActiveBlocksPerMultiprocessor(function, n_threads, 0)
-        return self._n_multiprocessors * self._check("asking the device", of_one)
 
     # ---- memory ----
 

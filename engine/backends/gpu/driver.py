@@ -42,21 +42,8 @@ class Driver(Protocol):
         ...
 
     def launch(
-        self,
-        function: Function,
-        grid: Grid,
-        n_threads: int,
-        args: ctypes.Structure,
-        *,
-        is_cooperative: bool = False,
-    ) -> None:
-        """With `is_cooperative` all blocks are on the device at once, and may wait for each other;
-        there are `resident_blocks` at most."""
-        ...
-
-    def resident_blocks(self, function: Function, n_threads: int) -> int:
-        """How many blocks of so many threads the device holds at once; 0 without cooperation."""
-        ...
+        self, function: Function, grid: Grid, n_threads: int, args: ctypes.Structure
+    ) -> None: ...
 
     # ---- memory ----
     def allocate(self, n_bytes: int) -> Address:

@@ -77,13 +77,7 @@ class EmulatedDriver:
         return function
 
     def launch(
-        self,
-        function: Function,
-        grid: Grid,
-        n_threads: int,
-        args: ctypes.Structure,
-        *,
-        is_cooperative: bool = False,
+        self, function: Function, grid: Grid, n_threads: int, args: ctypes.Structure
     ) -> None:
         call, n_bytes = function
         if n_bytes != ctypes.sizeof(args):
@@ -96,9 +90,6 @@ class EmulatedDriver:
                 raise NativeError("launch", "threads of a block wait for others that never come")
 
         self._do(run)
-
-    def resident_blocks(self, function: Function, n_threads: int) -> int:
-        return 1  # blocks run one after another
 
     # ---- memory ----
 

@@ -32,8 +32,6 @@ class HipDriver:
         self.device = _text(properties.name)
         self.arch = _text(properties.gcnArchName).partition(":")[0]
         self.is_unified = bool(properties.integrated)
-        self._is_cooperative = bool(properties.cooperativeLaunch)
-        self._n_multiprocessors = int(properties.multiProcessorCount)
         created = hip.hipStreamCreateWithFlags(_NON_BLOCKING)
         self._stream = self._check("opening a stream", created)
 
@@ -79,33 +77,14 @@ class HipDriver:
         return function
 
     def launch(
-        self,
-        function: Function,
-        grid: Grid,
-        n_threads: int,
-        args: ctypes.Structure,
-        *,
-        is_cooperative: bool = False,
+        self, function: Function, grid: Grid, n_threads: int, args: ctypes.Structure
     ) -> None:
         params = (ctypes.c_void_p * 1)(ctypes.addressof(args))
-        where, threads = ctypes.addressof(params), (n_threads, 1, 1)
-        if is_cooperative:
-            done = self._hip.hipModuleLaunchCooperativeKernel(
-                function, *grid, *threads, 0, self._stream, where
-            )
-        else:
-            done = self._hip.hipModuleLaunchKernel(
-                function, *grid, *threads, 0, self._stream, where, None
-            )
-        self._check("launching", done)
-
-    def resident_blocks(self, function: Function, n_threads: int) -> int:
-        if not self._is_cooperative:
-            return 0
-        of_one = self._hip.hipModuleOccupancyMaxActiveBlocksPerMultiprocessor(
-            function, n_threads, 0
+        where = ctypes.addressof(params)
+        done = self._hip.hipModuleLaunchKernel(
+            function, *grid, n_threads, 1, 1, 0, self._stream, where, None
         )
-        return self._n_multiprocessors * self._check("asking the device", of_one)
+        self._check("launching", done)
 
     # ---- memory ----
 

@@ -35,7 +35,6 @@ SPLIT_KEYS = 64  # native/gpu/split.h: kSplitKeys
 _TILE = 16
 CHUNK = 4096  # native/gpu/choose.h: kChunk
 _QUERIES, _ATTENTION_WARPS, _HEADS = 16, 4, (32, 64, 128)  # native/gpu/attention.h
-_MERGE_WARPS = 8
 _MOST_LINEAR_TILES = 4
 _TALL_BLOCKS = 96
 # What is asked for ahead must still be in the device's cache when it is read.
@@ -268,7 +267,7 @@ class Lowering:
             # Rows of a tree have tiles of their own.
             in_rows = n_rows * _ceil(group, _QUERIES)
             n = in_rows if bucket.n_rows <= MOST_TREE_ROWS else _ceil(n_rows * group, _QUERIES)
-            # Warps of a block share a tile's splits, or have all splits of a tile each.
+            # A tile's splits have blocks of their own, or a warp has all splits of a tile.
             return n if bucket.n_splits else _ceil(n, _ATTENTION_WARPS)
 
         def kernel(bucket: Bucket) -> str:
@@ -279,7 +278,7 @@ class Lowering:
 
         attend = Launch(
             kernel,
-            lambda b: (_ceil(b.n_splits, _ATTENTION_WARPS) or 1, op.kv.n_kv, n_tiles(b)),
+            lambda b: (b.n_splits or 1, op.kv.n_kv, n_tiles(b)),
             make,
             32 * _ATTENTION_WARPS,
         )
@@ -289,11 +288,12 @@ class Lowering:
         def make_merge(bucket: Bucket, kv: GpuKvCache) -> ctypes.Structure:
             return A.MergeArgs(make(bucket, kv), *to, is_super, 0)
 
+        merge_warps = 8 if dims == 32 else 4  # attention.h: kMergeWarps
         merge = Launch(
             lambda b: f"attention_merge_{dims}" if b.n_splits else "",
-            lambda b: (_ceil(op.n_head, _MERGE_WARPS), b.rows(rows), 1),
+            lambda b: (_ceil(op.n_head, merge_warps), b.rows(rows), 1),
             make_merge,
-            32 * _MERGE_WARPS,
+            32 * merge_warps,
         )
         if rounded is None:
             return [attend, merge]

@@ -10,6 +10,6 @@ def n_splits_of(n_keys: int) -> int:
 
 
 def partial_bytes(program: Program, max_rows: int, n_splits: int) -> int:
-    """Of (rows, H, splits, 2 + D) floats, for the attention of the Program that takes the most."""
-    sizes = [op.n_head * (2 + op.kv.head_dim) for op in program.ops if isinstance(op, Attention)]
+    """Of (rows, H, splits, 4 + D) floats, for the attention of the Program that takes the most."""
+    sizes = [op.n_head * (4 + op.kv.head_dim) for op in program.ops if isinstance(op, Attention)]
     return 4 * max(sizes, default=0) * min(max_rows, SPLIT_ROWS) * n_splits

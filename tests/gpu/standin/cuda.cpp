@@ -138,12 +138,6 @@ API(cuLaunchKernel)(void* function, unsigned nx, unsigned ny, unsigned nz, unsig
     return launch(function, {nx, ny, nz, threads}, params, stream);
 }
 
-API(cuOccupancyMaxActiveBlocksPerMultiprocessor)(int* n, void*, int, size_t) {
-    FAIL_IF_TOLD
-    *n = 1;
-    return 0;
-}
-
 API(cuStreamCreate)(void** stream, unsigned) { FAIL_IF_TOLD return new_stream(stream); }
 API(cuStreamSynchronize)(void* stream) {
     FAIL_IF_TOLD

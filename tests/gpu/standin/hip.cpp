@@ -76,19 +76,6 @@ API(hipModuleLaunchKernel)(void* function, unsigned nx, unsigned ny, unsigned nz
     return launch(function, {nx, ny, nz, threads}, params, stream);
 }
 
-API(hipModuleLaunchCooperativeKernel)(void* function, unsigned nx, unsigned ny, unsigned nz,
-                                      unsigned threads, unsigned, unsigned, unsigned, void* stream,
-                                      void** params) {
-    FAIL_IF_TOLD
-    return launch(function, {nx, ny, nz, threads}, params, stream);
-}
-
-API(hipModuleOccupancyMaxActiveBlocksPerMultiprocessor)(int* n, void*, int, size_t) {
-    FAIL_IF_TOLD
-    *n = 1;
-    return 0;
-}
-
 API(hipStreamCreateWithFlags)(void** stream, unsigned) { FAIL_IF_TOLD return new_stream(stream); }
 API(hipStreamSynchronize)(void* stream) {
     FAIL_IF_TOLD
