@@ -5,4 +5,5 @@
 #include "platform.h"
 #include "prefill.h"
 #include "rows.h"
+#include "sparse.h"
 #include "split.h"

@@ -146,56 +146,64 @@ DEV void write_merged(const Running<kDims>& r, const RowPlaces& to) {
         }
 }
 
-// A block for each KV head and tile of 16 queries for each of its warps; the last rows, who see the
-// most, come first. The step's rows are a chain, or a block.
-template <int kDims>
-DEV void prefill_at(const AttentionArgs& a, const Step& step, Place at,
+// The splits that a block's queries may see, in order: all from the first on.
+struct AllSplits {
+    int first, n;
+
+    DEV_MEMBER int at(int i) const { return first + i; }
+};
+
+// A block for each group of heads and tile of 16 queries for each of its warps; the last rows, who
+// see the most, come first. The step's rows are a chain, or a block. `choose` says of keys which of
+// their splits are taken.
+template <int kDims, class Choose>
+DEV void prefill_at(const AttentionArgs& a, const Step& step, const Queries& queries, int group,
+                    int kv_head_index, int block, const Choose& choose,
                     PrefillShared<kDims>& shared) {
     constexpr int kAhead = kStages<kDims>, kLeft = 2 * (kAhead - 1);
-    const Queries queries = queries_of(a, step);
     constexpr int kOfBlock = kQueries * kAttentionWarps;
     const int n_blocks = (queries.n_rows * queries.group + kOfBlock - 1) / kOfBlock;
-    if (at.z >= n_blocks) return;
-    const int tile = (n_blocks - 1 - at.z) * kAttentionWarps + warp_index();
+    if (block >= n_blocks) return;
+    const int tile = (n_blocks - 1 - block) * kAttentionWarps + warp_index();
     Asked<kDims> asked;
-    ask(a, step, queries, at.y, tile, asked);
+    ask(a, step, queries, group, tile, asked);
     const Keys keys = keys_of_block(asked, shared);
-    const int first = keys.first / kSplitKeys, end = (keys.end + kSplitKeys - 1) / kSplitKeys;
-    const Copier<kDims> copier{a, step, shared, at.y, keys.end};
+    const auto splits = choose(keys);
+    const Copier<kDims> copier{a, step, shared, kv_head_index, keys.end};
     Running<kDims> running;
     begin(running);
     // Each copy is a group, also that of nothing, so that they can be counted.
-    const auto copy_keys = [&](int split) {
-        if (split < end) copier.keys(split, (split - first) % kAhead);
+    const auto copy_keys = [&](int i) {
+        if (i < splits.n) copier.keys(splits.at(i), i % kAhead);
         end_of_group();
         keep_order();
     };
-    const auto copy_values = [&](int split) {
-        if (split < end) copier.values(split, (split - first) % kAhead);
+    const auto copy_values = [&](int i) {
+        if (i < splits.n) copier.values(splits.at(i), i % kAhead);
         end_of_group();
         keep_order();
     };
-    copy_keys(first);
+    copy_keys(0);
     if (kAhead > 1) {
-        copy_values(first);
-        copy_keys(first + 1);
+        copy_values(0);
+        copy_keys(1);
     }
 #pragma unroll 1
-    for (int split = first; split < end; ++split) {
-        const FromShared<kDims> from{shared, (split - first) % kAhead};
-        const bool is_seen =
-            split * kSplitKeys < asked.end && (split + 1) * kSplitKeys > asked.first;
+    for (int i = 0; i < splits.n; ++i) {
+        const FromShared<kDims> from{shared, i % kAhead};
+        const int first = splits.at(i) * kSplitKeys;
+        const bool is_seen = first < asked.end && first + kSplitKeys > asked.first;
         Weighed w;
         groups_left<kLeft>();
         block_sync();  // the keys are there, and nobody reads the values before them any more
-        copy_values(split + kAhead - 1);
-        if (is_seen) weigh(asked, from, split * kSplitKeys, a.scale * kLog2E, w);
+        copy_values(i + kAhead - 1);
+        if (is_seen) weigh(asked, from, first, a.scale * kLog2E, w);
         groups_left<kLeft>();
         block_sync();
-        copy_keys(split + kAhead);
+        copy_keys(i + kAhead);
         if (is_seen) merge_split(w, from, running);
     }
-    write_merged(running, places_of(a, queries, at.y, tile, a.out, kDims));
+    write_merged(running, places_of(a, queries, group, tile, a.out, kDims));
 }
 
 template <int kDims>
@@ -203,7 +211,12 @@ DEV void prefill(const AttentionArgs& a) {
     SHARED PrefillShared<kDims> shared;
     const Step step = *a.step;
     begin_after_others();
-    prefill_at(a, step, block_place(), shared);
+    const auto all = [](const Keys& keys) {
+        const int first = keys.first / kSplitKeys, end = (keys.end + kSplitKeys - 1) / kSplitKeys;
+        return AllSplits{first, end - first};
+    };
+    const Place at = block_place();
+    prefill_at(a, step, queries_of(a, step), at.y, at.y, at.z, all, shared);
 }
 
 DENSE_KERNEL(prefill_32, kAttentionThreads, AttentionArgs) {

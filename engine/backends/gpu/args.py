@@ -173,6 +173,21 @@ class AttentionArgs(Structure):
     ]
 
 
+class SparseArgs(Structure):
+    _fields_ = [
+        ("attention", AttentionArgs),
+        ("means", _address),
+        ("shares", _address),
+        ("splits", _address),
+        ("block", c_int),
+        ("n_sink", c_int),
+        ("n_window", c_int),
+        ("most_blocks", c_int),
+        ("alpha", c_float),
+        ("pad", c_int),
+    ]
+
+
 class MergeArgs(Structure):
     _fields_ = [
         ("attention", AttentionArgs),

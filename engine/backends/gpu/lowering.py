@@ -2,17 +2,19 @@
 
 import ctypes
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from engine.backends.backend import Bytes
 from engine.backends.gpu import args as A
 from engine.backends.gpu.device_weights import DeviceWeights
-from engine.backends.gpu.driver import Address, Grid
+from engine.backends.gpu.driver import Address
 from engine.backends.gpu.fusing import AttentionRound, Linears, RopeWrite, Round, Rounded, Source
 from engine.backends.gpu.kv import GpuKvCache
+from engine.backends.gpu.launch import THREADS, Bucket, Launch
 from engine.backends.gpu.packing import Format, block_bytes_of
+from engine.backends.gpu.sparse import is_sparse, sparse_launches
 from engine.backends.gpu.step import MOST_TREE_ROWS
 from engine.errors import NativeError
 from engine.ops import (
@@ -30,7 +32,6 @@ from engine.ops import (
     Weight,
 )
 
-THREADS = 256
 SPLIT_KEYS = 64  # native/gpu/split.h: kSplitKeys
 _TILE = 16
 CHUNK = 4096  # native/gpu/choose.h: kChunk
@@ -41,31 +42,6 @@ _TALL_BLOCKS = 96
 _MOST_AHEAD_BYTES = 16 * 2**20
 # Up to so many rows each split of the keys has blocks of its own.
 SPLIT_ROWS = 64
-
-
-@dataclass(frozen=True)
-class Bucket:
-    """What one recorded graph is good for: steps of at most so many rows, selected rows and splits
-    of the keys (0: one block does all of them), over one KV cache."""
-
-    n_rows: int
-    n_out_rows: int
-    n_splits: int
-
-    def rows(self, kind: Rows) -> int:
-        return self.n_rows if kind is Rows.STEP else self.n_out_rows
-
-
-@dataclass(frozen=True)
-class Launch:
-    """One kernel. What depends on the step's size or its KV cache is made when it is recorded.
-    `weight_bytes` are those of the matrices it multiplies by."""
-
-    kernel: Callable[[Bucket], str]
-    grid: Callable[[Bucket], Grid]
-    make: Callable[[Bucket, GpuKvCache], ctypes.Structure]
-    n_threads: int = THREADS
-    weight_bytes: int = 0
 
 
 def _ceil(n: int, d: int) -> int:
@@ -248,8 +224,6 @@ class Lowering:
         return Launch(lambda _: "rope_write", lambda b: (n_x, b.n_rows, 1), make)
 
     def _attention(self, op: Attention, rounded: Rounded | None) -> list[Launch]:
-        if op.sparse is not None and op.sparse.alpha > 0:
-            raise NativeError("attention", "block-sparse attention is not on the GPU yet")
         q, out, rows = self._place(op.q), self._place(op.out), op.q.rows
 
         def make(bucket: Bucket, kv: GpuKvCache) -> A.AttentionArgs:
@@ -261,6 +235,10 @@ class Lowering:
         group, dims = op.n_head // op.kv.n_kv, op.kv.head_dim
         if dims not in _HEADS:
             raise NativeError("attention", f"heads of {dims}, expected one of {_HEADS}")
+        if is_sparse(op):
+            room, n_rows = self._scratch["partial"], self._most_rows[rows]
+            later = [] if rounded is None else [self._round(Round(rounded, op.out))]
+            return [*sparse_launches(op, make, room, n_rows), *later]
 
         def n_tiles(bucket: Bucket) -> int:
             n_rows = bucket.rows(rows)

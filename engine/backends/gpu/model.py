@@ -13,18 +13,13 @@ from engine.backends.gpu.device_weights import MOST_POSITIONS, DeviceWeights
 from engine.backends.gpu.driver import Address, Driver, Function, Graph, Grid
 from engine.backends.gpu.fusing import Rounded, fuse
 from engine.backends.gpu.kv import GpuKvCache
-from engine.backends.gpu.lowering import (
-    CHUNK,
-    SPLIT_ROWS,
-    Bucket,
-    Launch,
-    Lowering,
-    rounded_bytes,
-)
+from engine.backends.gpu.launch import Bucket, Launch
+from engine.backends.gpu.lowering import CHUNK, SPLIT_ROWS, Lowering, rounded_bytes
+from engine.backends.gpu.sparse import is_sparse
 from engine.backends.gpu.splits import n_splits_of, partial_bytes
 from engine.backends.gpu.step import StepInputs
 from engine.errors import NativeError
-from engine.ops import Activation, Argmax, Rows, TopK
+from engine.ops import Activation, Argmax, Attention, Rows, TopK
 from engine.program import Program
 
 _ROW_BUCKETS = (1, 4, 8, 16, 24, 32, 48, 64, 128, 256, 512)
@@ -80,6 +75,8 @@ class GpuModel:
         self._launches: list[Launch] = [launch for op in ops for launch in lowering.lower(op)]
         # A graph names its cache's memory: it goes with the cache.
         self._graphs: WeakKeyDictionary[GpuKvCache, dict[Bucket, Graph]] = WeakKeyDictionary()
+        attentions = [op for op in program.ops if isinstance(op, Attention)]
+        self._takes_chains = any(is_sparse(op) for op in attentions)
         self._is_cancelled = False
 
     # ---- a step ----
@@ -97,6 +94,8 @@ class GpuModel:
         assert isinstance(kv, GpuKvCache), "the cache is another backend's"
         if self._is_cancelled:
             return False
+        if self._takes_chains and (parents != np.arange(-1, len(parents) - 1)).any():
+            raise NativeError("attention", "block-sparse rows of a tree, expected a chain")
         self._driver.synchronize()  # the inputs of the step before are being read until then
         self._inputs.fill(tokens, positions, parents, blocks, n_past, out_rows)
         bucket = self._bucket(len(tokens), len(out_rows), n_past)

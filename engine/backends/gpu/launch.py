@@ -1,0 +1,36 @@
+"""What a step launches: one kernel after the other, the same for all steps of a bucket."""
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from engine.backends.gpu.driver import Grid
+from engine.backends.gpu.kv import GpuKvCache
+from engine.ops import Rows
+
+THREADS = 256
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """What one recorded graph is good for: steps of at most so many rows, selected rows and splits
+    of the keys (0: one block does all of them), over one KV cache."""
+
+    n_rows: int
+    n_out_rows: int
+    n_splits: int
+
+    def rows(self, kind: Rows) -> int:
+        return self.n_rows if kind is Rows.STEP else self.n_out_rows
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One kernel. What depends on the step's size or its KV cache is made when it is recorded.
+    `weight_bytes` are those of the matrices it multiplies by."""
+
+    kernel: Callable[[Bucket], str]
+    grid: Callable[[Bucket], Grid]
+    make: Callable[[Bucket, GpuKvCache], ctypes.Structure]
+    n_threads: int = THREADS
+    weight_bytes: int = 0
