@@ -16,12 +16,13 @@ from engine.calibration import kept_calibrations
 from engine.cancel import CancelToken
 from engine.config import EngineConfig
 from engine.engine import Engine
-from engine.errors import CompileError
 from engine.frames import Accepted, Done, Generate, Loaded, Progress, Text, ToParent
 from engine.request import GenerateRequest, PromptPart
 from engine.worker import Worker
 from tests.engine.fake_engine import request
 from tests.tiny_gguf import write_tiny_gguf
+
+pytestmark = pytest.mark.usefixtures("host_compiler")
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +54,7 @@ def load(path: Path, backend: str = "emulated", speculation: str = "lookup") -> 
         n_threads=1,
         speculation=speculation,  # type: ignore[arg-type]
     )
-    try:
-        return Engine.load(config)
-    except CompileError as error:
-        pytest.skip(str(error))
+    return Engine.load(config)
 
 
 def clock_of(step_s: float):

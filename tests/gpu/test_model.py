@@ -23,6 +23,8 @@ from engine.session import ROOT, Session
 from tests.reference_model import ReferenceModel
 from tests.tiny_gguf import write_tiny_gguf
 
+pytestmark = pytest.mark.usefixtures("host_compiler")
+
 TEXT = "def add(a, b):\n    return a + b\n\ndef add(a, c):\n    return a + c\n\nadd(1, 2)\nadd("
 
 
