@@ -1,20 +1,16 @@
-"""What the queries of a text's end attend to among stored keys (SPEC C.3)."""
+"""What the queries of a text's end attend to among stored keys (SPEC C.3), on the processor."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from engine.pflash.scorer import Floats, Halves
+from engine.backends.backend import Floats, Halves
 
 _TILE_ROWS = 64  # bounds the memory of the weights: 4 MiB for 16,384 keys
 
 
 def attention_shares(queries: Floats, keys: Sequence[Halves], layer: int, scale: float) -> Floats:
-    """The share of attention that each key gets, summed over all `keys` to one (N,).
-
-    queries (T, layers, H, D); keys (n, layers, K, D) each. The mean over rows and heads of the
-    softmax over every key of every array, in their order. Query heads share keys in groups.
-    """
+    """As `Backend.attention_shares`."""
     n_rows, _, n_head, head_dim = queries.shape
     n_kv = keys[0].shape[2]
     total = np.zeros(sum(len(k) for k in keys), np.float32)

@@ -16,6 +16,7 @@ KV_BLOCK_TOKENS = 32  # positions of a KV block, for every backend
 
 Int32s = NDArray[np.int32]
 Floats = NDArray[np.float32]
+Halves = NDArray[np.float16]
 Bytes = NDArray[np.uint8]
 
 
@@ -130,4 +131,14 @@ class Backend(Protocol):
         max_out_rows: int,
     ) -> Model:
         """Models of one backend never step at the same time."""
+        ...
+
+    def attention_shares(
+        self, queries: Floats, keys: Sequence[Halves], layer: int, scale: float
+    ) -> Floats:
+        """The share of attention that each key gets, summed over all `keys` to one (N,).
+
+        queries (T, layers, H, D); keys (n, layers, K, D) each. The mean over rows and heads of the
+        softmax over every key of every array, in their order. Query heads share keys in groups.
+        """
         ...

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from engine import _native, memory
 from engine.backends import backend
 from engine.backends.arena import plan_arena
+from engine.backends.attention_shares import attention_shares
 from engine.backends.backend import KV_BLOCK_TOKENS, Bytes, Floats, Int32s
 from engine.config import KvCacheType
 from engine.errors import NativeError
@@ -260,6 +261,11 @@ class CpuBackend:
         )
         self._first = self._first or model
         return model
+
+    def attention_shares(
+        self, queries: Floats, keys: Sequence[backend.Halves], layer: int, scale: float
+    ) -> Floats:
+        return attention_shares(queries, keys, layer, scale)
 
 
 def _insert_quantize(ops: list[Op]) -> list[Op]:

@@ -8,7 +8,6 @@ from time import monotonic
 
 import numpy as np
 
-from engine.pflash.attention_scores import attention_shares
 from engine.pflash.key_store import KeyStore
 from engine.pflash.lines import (
     Floats,
@@ -94,7 +93,7 @@ class PFlash:
         probed = self.scorer.probe(ids, min(QUERY_ROWS, len(ids)))
         result.milliseconds["query"] = _ms_since(began)
         began = monotonic()
-        shares = self._shares(probed.queries, [*keys, probed.keys[_SINK_TOKENS:]])
+        shares = self.scorer.shares(probed.queries, [*keys, probed.keys[_SINK_TOKENS:]])
         result.milliseconds["attention"] = _ms_since(began)
         return shares
 
@@ -113,18 +112,12 @@ class PFlash:
         for text in texts:
             keys.append(probed.keys[start + text.n_header : start + len(text.ids)])
             start += len(text.ids)
-        shares = self._shares(probed.queries, [*keys, probed.keys[start:]])
+        shares = self.scorer.shares(probed.queries, [*keys, probed.keys[start:]])
         result.milliseconds["attention"] = _ms_since(began)
         return shares
 
     def _query_ids(self, request: SelectRequest) -> list[int]:
         return self.scorer.tokenizer.encode(request.query[-8 * QUERY_TOKENS :])[-QUERY_TOKENS:]
-
-    def _shares(self, queries: Floats, keys: list[Halves]) -> list[Floats]:
-        scale = self.scorer.scale
-        return [
-            attention_shares(queries, keys, layer, scale) for layer in range(self.scorer.n_layers)
-        ]
 
     def _keys_of(self, text: _Text, result: Selection) -> Halves:
         n_scored = len(text.ids) - text.n_header

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.backends.backend import KV_BLOCK_TOKENS, Backend, KvCache, Model
+from engine.backends.backend import KV_BLOCK_TOKENS, Backend, Floats, Halves, KvCache, Model
 from engine.errors import ContextOverflowError
 from engine.models.blocks import Hyperparameters, Probe
 from engine.ops import BlockSparse, KvLayer
@@ -25,9 +25,6 @@ _DEPTHS = (0.1, 0.25, 0.3)
 _STEP_ROWS = 128
 SEGMENT_TOKENS = 2048  # of a longer segment the rest is not scored
 MOST_TOKENS = 65536  # of a joint scoring
-
-Floats = NDArray[np.float32]
-Halves = NDArray[np.float16]
 
 
 def probe_of(n_layer: int, alpha: float = 0.0) -> Probe:
@@ -64,10 +61,6 @@ class Scorer:
         self._models = {0.0: self._make_model(0.0)}  # by alpha
         self._kv = self._make_kv(SEGMENT_TOKENS + _STEP_ROWS)
 
-    @property
-    def scale(self) -> float:
-        return self.shape.head_dim**-0.5
-
     def key_shape(self, n_tokens: int) -> tuple[int, int, int, int]:
         return (n_tokens, self.n_layers, self.shape.n_kv, self.shape.head_dim)
 
@@ -97,6 +90,14 @@ class Scorer:
                 cut = max(first_query - start, 0)
                 queries[start + cut - first_query : end - first_query] = heads[cut:, :, :n_head]
         return Probed(queries, keys)
+
+    def shares(self, queries: Floats, keys: Sequence[Halves]) -> list[Floats]:
+        """Of each layer, what the queries attend to among all keys (N,), in their order."""
+        scale = self.shape.head_dim**-0.5
+        return [
+            self._backend.attention_shares(queries, keys, layer, scale)
+            for layer in range(self.n_layers)
+        ]
 
     def set_cancelled(self, is_cancelled: bool) -> None:
         for model in list(self._models.values()):

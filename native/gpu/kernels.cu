@@ -5,5 +5,6 @@
 #include "platform.h"
 #include "prefill.h"
 #include "rows.h"
+#include "shares.h"
 #include "sparse.h"
 #include "split.h"

@@ -114,7 +114,7 @@ def test_a_selection_that_makes_no_sense_is_refused(
         runner(emulated, varied_rows(seed=4), wrong)
 
 
-@pytest.mark.usefixtures("guarded")  # a compiler
+@pytest.mark.usefixtures("host_compiler")
 def test_a_scorer_on_the_gpu_probes_what_the_processor_does(tmp_path: Path) -> None:
     path = write_tiny_gguf(tmp_path / "tiny.gguf", "qwen2", "Q8_0")
     gpu, cpu = (

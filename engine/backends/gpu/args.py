@@ -188,6 +188,22 @@ class SparseArgs(Structure):
     ]
 
 
+class SharesArgs(Structure):
+    _fields_ = [
+        ("q", _address),
+        ("keys", _address),
+        ("parts", _address),
+        ("totals", _address),
+        ("out", _address),
+        ("n_rows", c_int),
+        ("n_head", c_int),
+        ("n_kv", c_int),
+        ("n_keys", c_int),
+        ("scale", c_float),
+        ("pad", c_int),
+    ]
+
+
 class MergeArgs(Structure):
     _fields_ = [
         ("attention", AttentionArgs),

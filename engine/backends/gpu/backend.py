@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 
-from engine.backends.backend import Bytes
+from engine.backends.backend import Bytes, Floats, Halves
 from engine.backends.gpu.defaults import defaults_of
 from engine.backends.gpu.device_weights import MOST_POSITIONS, DeviceWeights
 from engine.backends.gpu.driver import Driver
@@ -11,6 +11,7 @@ from engine.backends.gpu.images import load_kernels
 from engine.backends.gpu.kv import GpuKvCache, block_bytes
 from engine.backends.gpu.model import GpuModel
 from engine.backends.gpu.packing import is_packable
+from engine.backends.gpu.shares import AttentionShares
 from engine.backends.gpu.source import kernel_source
 from engine.backends.gpu.splits import n_splits_of, partial_bytes
 from engine.config import KvCacheType
@@ -28,6 +29,7 @@ class GpuBackend:
         self._driver = driver
         self._functions = load_kernels(driver)
         self._weights = DeviceWeights(driver)
+        self._shares = AttentionShares(driver, self._functions, self._weights)
         self.name = f"{driver.name} ({driver.device}, {driver.arch})"
         self.n_threads = 1
         defaults = defaults_of(driver.arch)
@@ -80,3 +82,8 @@ class GpuBackend:
             max_out_rows=max_out_rows,
             usual_positions=self._n_ctx,
         )
+
+    def attention_shares(
+        self, queries: Floats, keys: Sequence[Halves], layer: int, scale: float
+    ) -> Floats:
+        return self._shares(queries, keys, layer, scale)

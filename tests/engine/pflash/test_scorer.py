@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine.backends.attention_shares import attention_shares
 from engine.cancel import CancelToken
 from engine.config import EngineConfig
 from engine.engine import Engine
-from engine.pflash.attention_scores import attention_shares
 from engine.pflash.scorer import probe_of
 from engine.request import Segment, SelectRequest
 from tests.reference_model import ReferenceModel, softmax
