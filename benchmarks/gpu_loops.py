@@ -28,7 +28,8 @@ _INSTRUCTION = re.compile(r"\s+(?P<op>\w+)\s*(?P<to>-?\d+)?.*?//\s*(?P<address>[
 
 
 class Loop(msgspec.Struct, frozen=True):
-    """Vector and matrix instructions of one turn: one block of 32 columns of `n_cols` tiles."""
+    """Vector and matrix instructions of one block of 32 columns of `n_cols` tiles; a turn of the
+    loop may do several."""
 
     n_cols: int
     vector: int
@@ -42,27 +43,38 @@ def loops_of(disassembly: str) -> dict[str, list[Loop]]:
         name = re.match(r"[0-9a-f]+ <(\w+)>:", part)
         columns = re.search(r"_(\d+)>:", part)
         if name and columns and name[1].startswith("linear"):
-            found[name[1]] = _loops(part, int(columns[1]) // 16)
+            found[name[1]] = _loops(part, max(int(columns[1]) // 16, 1))
     return found
 
 
 def _loops(kernel: str, n_cols: int) -> list[Loop]:
+    of_block = 2 * n_cols  # matrix instructions: two halves of 16 columns for each tile
     rows = [m for line in kernel.splitlines() if (m := _INSTRUCTION.match(line))]
     at = {int(row["address"], 16): i for i, row in enumerate(rows)}
     found: list[Loop] = []
     for i, row in enumerate(rows):
-        if not row["op"].startswith(("s_cbranch", "s_branch")) or row["to"] is None:
+        if (begin := _begin_of_loop(row, at, i)) is None:
             continue
-        words = int(row["to"])
-        target = int(row["address"], 16) + 4 + 4 * (words - 2**16 if words >= 2**15 else words)
-        if at.get(target, i) >= i:
-            continue  # forward, or out of the kernel
-        ops = [other["op"] for other in rows[at[target] : i + 1]]
-        matrix = sum("wmma" in op for op in ops)
-        if matrix and not any(op.startswith(("s_cbranch", "s_branch")) for op in ops[:-1]):
-            vector = sum(op.startswith("v_") for op in ops) - matrix
-            found.append(Loop(n_cols, vector, matrix))
+        turn = rows[begin : i + 1]
+        matrix = sum("wmma" in other["op"] for other in turn)
+        is_innermost = all(
+            _begin_of_loop(other, at, begin + k) is None for k, other in enumerate(turn[:-1])
+        )
+        if matrix and is_innermost:
+            vector = sum(other["op"].startswith("v_") for other in turn) - matrix
+            n_blocks = matrix // of_block
+            found.append(Loop(n_cols, round(vector / n_blocks), of_block))
     return found
+
+
+def _begin_of_loop(row: re.Match[str], at: Mapping[int, int], i: int) -> int | None:
+    """Where instruction i branches back to."""
+    if not row["op"].startswith(("s_cbranch", "s_branch")) or row["to"] is None:
+        return None
+    words = int(row["to"])
+    target = int(row["address"], 16) + 4 + 4 * (words - 2**16 if words >= 2**15 else words)
+    begin = at.get(target, i)
+    return begin if begin < i else None
 
 
 def by_format(loops: list[Loop]) -> dict[str, Loop]:

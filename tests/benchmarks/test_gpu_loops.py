@@ -8,7 +8,7 @@ from engine.backends.gpu.packing import Format
 # An outer loop around an inner one of three vector and two matrix instructions, then a loop without
 # any matrix instruction. Branches count words from the instruction behind them.
 DISASSEMBLY = """
-0000000000001000 <linear_32>:
+0000000000001000 <linear_16>:
 	s_mov_b32 s0, 0                                            // 000000001000: BE800080
 	v_mov_b32_e32 v0, 0                                        // 000000001004: 7E000280
 	v_wmma_i32_16x16x16_iu8 v[0:7], v[8:11], v[12:15], v[0:7]  // 000000001008: CC444000
@@ -29,7 +29,7 @@ DISASSEMBLY = """
 
 
 def test_innermost_loops_with_matrix_instructions_are_counted() -> None:
-    assert loops_of(DISASSEMBLY) == {"linear_32": [Loop(n_cols=2, vector=3, matrix=2)]}
+    assert loops_of(DISASSEMBLY) == {"linear_16": [Loop(n_cols=1, vector=3, matrix=2)]}
 
 
 def test_formats_are_told_by_what_they_cost() -> None:

@@ -56,7 +56,7 @@ def test_the_worst_case_is_worse_in_everything() -> None:
     assert best.bytes_per_s == COPY_SHARE * STRIX.bytes_per_s > worst.bytes_per_s
     assert best.attention_flops_per_s > worst.attention_flops_per_s
     for key, cycles in best.cycles.items():
-        assert cycles < worst.cycles[key]
+        assert cycles <= worst.cycles[key]
         assert cycles > 64  # its two matrix instructions alone
     assert best.cycles[4, Format.INT4] < best.cycles[1, Format.INT4]
 

@@ -25,7 +25,7 @@ TABLE = {
     "gfx115": Defaults(tree_budget=22),
     "gfx120": Defaults(tree_budget=22),
     "sm_8": Defaults(tree_budget=22),
-    "sm_9": Defaults(tree_budget=31),
+    "sm_9": Defaults(tree_budget=31, prefill_rows=2048),
     "sm_12": Defaults(tree_budget=22),
 }
 
