@@ -103,5 +103,5 @@ def test_an_absent_compiler_is_skipped(
 @pytest.mark.parametrize("arch", [*ahead.ARCHS, gpu_registers.NVIDIA])
 def test_every_architecture_has_a_budget_for_every_kernel(arch: str) -> None:
     source = kernel_source()
-    kernels = set(re.findall(r"^KERNEL\((\w+),", source, re.MULTILINE))
+    kernels = set(re.findall(r"^(?:DENSE_)?KERNEL\((\w+),", source, re.MULTILINE))
     assert set(gpu_registers.read(gpu_registers.path_of(arch)).kernels) == kernels
