@@ -51,10 +51,13 @@ struct ArgmaxArgs {
     int width, n_chunks;
 };
 
-DEV void argmax_chunks_at(const ArgmaxArgs& a, const Step& s, Place at, ChoiceShared& shared) {
-    const int64 row = at.y;
+KERNEL(argmax_chunks, kTopThreads, ArgmaxArgs) {
+    SHARED ChoiceShared shared;
+    begin_after_others();
+    const Step& s = *a.step;
+    const int64 row = block_y();
     if (row >= s.n_out_rows) return;
-    const int first = at.x * kChunk + thread_index();
+    const int first = block_x() * kChunk + thread_index();
     Best best{-3.4e38f, kNoIndex};
     float values[kChunk / kTopThreads];
 #pragma unroll
@@ -68,19 +71,16 @@ DEV void argmax_chunks_at(const ArgmaxArgs& a, const Step& s, Place at, ChoiceSh
             best = better(best, {values[i], first + i * kTopThreads});
     best = block_best(shared, best);
     if (thread_index() == 0) {
-        a.values[row * a.n_chunks + at.x] = best.value;
-        a.indices[row * a.n_chunks + at.x] = best.index;
+        a.values[row * a.n_chunks + block_x()] = best.value;
+        a.indices[row * a.n_chunks + block_x()] = best.index;
     }
 }
 
-KERNEL(argmax_chunks, kTopThreads, ArgmaxArgs) {
+KERNEL(argmax, kTopThreads, ArgmaxArgs) {
     SHARED ChoiceShared shared;
     begin_after_others();
-    argmax_chunks_at(a, *a.step, block_place(), shared);
-}
-
-DEV void argmax_at(const ArgmaxArgs& a, const Step& s, Place at, ChoiceShared& shared) {
-    const int64 row = at.y;
+    const Step& s = *a.step;
+    const int64 row = block_y();
     if (row >= s.n_out_rows) return;
     Best best{-3.4e38f, kNoIndex};
     for (int i = thread_index(); i < a.n_chunks; i += kTopThreads)
@@ -88,12 +88,6 @@ DEV void argmax_at(const ArgmaxArgs& a, const Step& s, Place at, ChoiceShared& s
     best = block_best(shared, best);
     const bool is_finite = best.value < 3.0e38f && best.value > -3.0e38f;
     if (thread_index() == 0) a.out[row] = is_finite ? best.index : -1;
-}
-
-KERNEL(argmax, kTopThreads, ArgmaxArgs) {
-    SHARED ChoiceShared shared;
-    begin_after_others();
-    argmax_at(a, *a.step, block_place(), shared);
 }
 
 // The likeliest k of each row in order, and their log-softmax.
@@ -105,8 +99,11 @@ struct TopKArgs {
     int width, k;
 };
 
-DEV void top_k_at(const TopKArgs& a, const Step& s, Place at, ChoiceShared& shared) {
-    const int64 row = at.y;
+KERNEL(top_k, kTopThreads, TopKArgs) {
+    SHARED ChoiceShared shared;
+    begin_after_others();
+    const Step& s = *a.step;
+    const int64 row = block_y();
     if (row >= s.n_out_rows) return;
     const float* x = a.x + row * a.width;
     Best last{bits_to_float(0x7f800000u), -1};  // whatever is found comes after it
@@ -131,10 +128,4 @@ DEV void top_k_at(const TopKArgs& a, const Step& s, Place at, ChoiceShared& shar
         }
         last = best;
     }
-}
-
-KERNEL(top_k, kTopThreads, TopKArgs) {
-    SHARED ChoiceShared shared;
-    begin_after_others();
-    top_k_at(a, *a.step, block_place(), shared);
 }

@@ -51,9 +51,11 @@ DEV Pair turned(const float* head, int pair, int n_pairs, int is_neox, const flo
             multiply_add(x, turn[1], y * turn[0])};
 }
 
-DEV void rope_write_at(const RopeWriteArgs& a, const Step& s, Place at) {
-    const int row = at.y, dims = a.kv.head_dim, n_kv = a.kv.n_kv;
-    int i = at.x * kRowThreads + thread_index();
+KERNEL(rope_write, kRowThreads, RopeWriteArgs) {
+    begin_after_others();
+    const Step& s = *a.step;
+    const int row = block_y(), dims = a.kv.head_dim, n_kv = a.kv.n_kv;
+    int i = block_x() * kRowThreads + thread_index();
     const int n_turned = a.n_pairs, n_kept = dims - 2 * n_turned;
     if (i < a.n_head * n_turned) {  // a pair of a query
         if (row >= rows_of(s, a.is_q_selected)) return;
@@ -88,11 +90,6 @@ DEV void rope_write_at(const RopeWriteArgs& a, const Step& s, Place at) {
     if (i >= n_kv * dims) return;
     const float value = a.v[int64(row) * n_kv * dims + i];
     kv_head(a.kv, block, i / dims)[value_at(a.kv, offset, i % dims)] = float_to_half(value);
-}
-
-KERNEL(rope_write, kRowThreads, RopeWriteArgs) {
-    begin_after_others();
-    rope_write_at(a, *a.step, block_place());
 }
 
 // Moves one position of every layer; positions are block * 32 + offset.

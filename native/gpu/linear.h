@@ -43,11 +43,6 @@ struct Slice {
     float acc[kCols][4 * kHalves];
 };
 
-template <int kSlices>
-struct LinearShared {
-    float shown[kSlices][kTileRows][kTileRows + 1];  // (slice, row of x, row of weight)
-};
-
 // A row's scale of a block, and the scale times the sum of its numbers.
 struct alignas(8) RowScale {
     float scale, sum;
@@ -150,16 +145,14 @@ DEV void add_block(Slice<kCols, kHalves>& slice, const BlockWords<kFormat, kCols
     }
 }
 
-// This warp's slices, those kWarps apart, for one tile of weights and kCols tiles of rows.
-template <int kFormat, int kCols, int kHalves, int kSlices, int kWarps>
-DEV void add_slices(Slice<kCols, kHalves> (&slices)[kSlices / kWarps], const LinearArgs& a,
-                    const LinearPart& part, int tile, int first_col) {
+// This warp's slice, for one tile of weights and kCols tiles of rows.
+template <int kFormat, int kCols, int kHalves, int kSlices>
+DEV void add_slice(Slice<kCols, kHalves>& slice, const LinearArgs& a, const LinearPart& part,
+                   int tile, int first_col) {
     // As many blocks are loaded at once as the registers have room for; where fewer are left, the
     // first of them again, for one way through the code is fetched faster than two.
-    constexpr int kTurns = kSlices / kWarps, kRoom = kCols == 1 ? 4 : kCols == 2 ? 2 : 1;
-    static_assert(kRoom % kTurns == 0, "a batch begins with the first slice");
-    constexpr int kBytes = kTileRows * (kFormat == kInt4 ? 16 : kFormat == kInt5 ? 20 : 24);
-    constexpr int bytes = kFormat == kInt8 ? kTileRows * 32 : kBytes;
+    constexpr int kRoom = kCols == 1 ? 4 : kCols == 2 ? 2 : 1;
+    const int bytes = block_bytes_of(kFormat);
     const int n_blocks = a.n_blocks, warp = warp_index();
     LanePlace at{
         part.quants + int64(tile) * n_blocks * bytes,
@@ -170,20 +163,20 @@ DEV void add_slices(Slice<kCols, kHalves> (&slices)[kSlices / kWarps], const Lin
         int64(n_blocks) * (kTileRows * kBlock / 4),
         int64(n_blocks) * kTileRows};
     at.advance(warp, bytes);
-    int n = (n_blocks - warp + kWarps - 1) / kWarps;
+    int n = (n_blocks - warp + kSlices - 1) / kSlices;
 #pragma unroll 1
     for (; n > 0; n -= kRoom) {
         BlockWords<kFormat, kCols, kHalves> words[kRoom];
 #pragma unroll
         for (int i = 0; i < kRoom; ++i) {
             LanePlace here = at;
-            here.advance(i < n ? i * kWarps : 0, bytes);
+            here.advance(i < n ? i * kSlices : 0, bytes);
             load_block(words[i], here);
         }
 #pragma unroll
         for (int i = 0; i < kRoom; ++i)
-            if (i < n) add_block(slices[i % kTurns], words[i]);
-        at.advance(kRoom * kWarps, bytes);
+            if (i < n) add_block(slice, words[i]);
+        at.advance(kRoom * kSlices, bytes);
     }
 }
 
@@ -194,14 +187,35 @@ DEV const LinearPart& part_of(const LinearArgs& a, int tile) {
     return a.parts[p];
 }
 
-// A block of kWarps warps has a tile of weights, and kCols tiles of rows or the first half of one.
-template <int kCols, int kHalves, int kSlices, int kWarps>
-DEV void linear_at(const LinearArgs& a, const Step& s, Place at, LinearShared<kSlices>& shared) {
-    const int n_rows = rows_of(s, a.is_selected);
-    const int first_col = at.y * kCols;
+// Has this block's weights on their way while other kernels still run, and its share of what the
+// next linear op reads: small steps wait for memory more than they use it.
+DEV void prefetch_weights(const LinearArgs& a) {
+    const int i = thread_index();
+    if (i == 0) {
+        const LinearPart& part = part_of(a, block_x());
+        const int64 first = int64(block_x() - part.first_tile) * a.n_blocks;
+        const int bytes = block_bytes_of(part.format);
+        prefetch(part.quants + first * bytes, a.n_blocks * bytes);
+        prefetch(part.scales + first * kTileRows, a.n_blocks * kTileRows * 4);
+    } else if (i <= a.n_ahead) {
+        const Ahead& ahead = a.ahead[i - 1];
+        const int64 share = (ahead.bytes / n_blocks_x() + 127) / 128 * 128;
+        const int64 first = block_x() * share, left = ahead.bytes - first;
+        if (left > 0) prefetch(ahead.from + first, int(left < share ? left : share));
+    }
+}
+
+// A block has a tile of weights, a slice for each warp, and kCols tiles of rows or half of one.
+template <int kCols, int kHalves, int kSlices>
+DEV void linear(const LinearArgs& a) {
+    SHARED float shown[kSlices][kTileRows][kTileRows + 1];  // (slice, row of x, row of weight)
+    if (kCols <= 2 && block_y() == 0) prefetch_weights(a);
+    begin_after_others();
+    const int n_rows = rows_of(*a.step, a.is_selected);
+    const int first_col = block_y() * kCols;
     if (first_col * kTileRows >= n_rows) return;
-    const LinearPart& part = part_of(a, at.x);
-    const int tile = at.x - part.first_tile;
+    const LinearPart& part = part_of(a, block_x());
+    const int tile = block_x() - part.first_tile;
     const int mine_row = thread_index() >> 4, mine = thread_index() & 15;
     const int n = tile * kTileRows + mine;
     float bias = 0, residual[kCols] = {};  // on their way while the products are added up
@@ -214,69 +228,35 @@ DEV void linear_at(const LinearArgs& a, const Step& s, Place at, LinearShared<kS
         if (is_mine && has_residual && row < n_rows)
             residual[col] = part.residual[int64(row) * part.n_out + n];
     }
-    Slice<kCols, kHalves> slices[kSlices / kWarps] = {};
+    Slice<kCols, kHalves> slice = {};
     switch (part.format) {
         case kInt4:
-            add_slices<kInt4, kCols, kHalves, kSlices, kWarps>(slices, a, part, tile, first_col);
+            add_slice<kInt4, kCols, kHalves, kSlices>(slice, a, part, tile, first_col);
             break;
         case kInt5:
-            add_slices<kInt5, kCols, kHalves, kSlices, kWarps>(slices, a, part, tile, first_col);
+            add_slice<kInt5, kCols, kHalves, kSlices>(slice, a, part, tile, first_col);
             break;
         case kInt6:
-            add_slices<kInt6, kCols, kHalves, kSlices, kWarps>(slices, a, part, tile, first_col);
+            add_slice<kInt6, kCols, kHalves, kSlices>(slice, a, part, tile, first_col);
             break;
-        default:
-            add_slices<kInt8, kCols, kHalves, kSlices, kWarps>(slices, a, part, tile, first_col);
+        default: add_slice<kInt8, kCols, kHalves, kSlices>(slice, a, part, tile, first_col);
     }
 #pragma unroll
     for (int col = 0; col < kCols; ++col) {
         if (col > 0) block_sync();
 #pragma unroll
-        for (int turn = 0; turn < kSlices / kWarps; ++turn) {
-            auto& shown = shared.shown[warp_index() + turn * kWarps];
-#pragma unroll
-            for (int i = 0; i < 4 * kHalves; ++i)
-                shown[tile_col(i)][tile_row(i)] = slices[turn].acc[col][i];
-        }
+        for (int i = 0; i < 4 * kHalves; ++i)
+            shown[warp_index()][tile_col(i)][tile_row(i)] = slice.acc[col][i];
         block_sync();
         const int row = (first_col + col) * kTileRows + mine_row;
         if (!is_mine || row >= n_rows) continue;
-        float parts[kSlices], sum = 0;
+        float sum = shown[0][mine_row][mine];
 #pragma unroll
-        for (int i = 0; i < kSlices; ++i) parts[i] = shared.shown[i][mine_row][mine];
-        sum = parts[0];
-#pragma unroll
-        for (int i = 1; i < kSlices; ++i) sum += parts[i];
+        for (int i = 1; i < kSlices; ++i) sum += shown[i][mine_row][mine];
         if (has_bias) sum += bias;
         if (has_residual) sum += residual[col];
         part.out[int64(row) * part.n_out + n] = sum;
     }
-}
-
-// Has this block's weights on their way while other kernels still run, and its share of what the
-// next linear op reads: small steps wait for memory more than they use it.
-DEV void prefetch_weights(const LinearArgs& a, int n_blocks_of_grid) {
-    const int i = thread_index();
-    if (i == 0) {
-        const LinearPart& part = part_of(a, block_x());
-        const int64 first = int64(block_x() - part.first_tile) * a.n_blocks;
-        const int bytes = block_bytes_of(part.format);
-        prefetch(part.quants + first * bytes, a.n_blocks * bytes);
-        prefetch(part.scales + first * kTileRows, a.n_blocks * kTileRows * 4);
-    } else if (i <= a.n_ahead) {
-        const Ahead& ahead = a.ahead[i - 1];
-        const int64 share = (ahead.bytes / n_blocks_of_grid + 127) / 128 * 128;
-        const int64 first = block_x() * share, left = ahead.bytes - first;
-        if (left > 0) prefetch(ahead.from + first, int(left < share ? left : share));
-    }
-}
-
-template <int kCols, int kHalves, int kSlices>
-DEV void linear(const LinearArgs& a) {
-    SHARED LinearShared<kSlices> shared;
-    if (kCols <= 2 && block_y() == 0) prefetch_weights(a, n_blocks_x());
-    begin_after_others();
-    linear_at<kCols, kHalves, kSlices, kSlices>(a, *a.step, block_place(), shared);
 }
 
 KERNEL(linear_8, kFewSlices* kWarp, LinearArgs) {

@@ -42,9 +42,9 @@ DEV int more_word(int format, int row, int h) {
 
 // Word j of half h of one row of a block, of the words it lies in: four int8 columns, 16 h + 4 j
 // and the next.
-DEV uint32 weight_word(int format, uint32 low_word, uint32 more, int h, int j) {
-    if (format == kInt8) return low_word;
-    const uint32 low = low_word >> (4 * h) & 0x0f0f0f0fu;
+DEV uint32 weight_word(int format, uint32 word, uint32 more, int h, int j) {
+    if (format == kInt8) return word;
+    const uint32 low = word >> (4 * h) & 0x0f0f0f0fu;
     if (format == kInt4) return low;
     if (format == kInt5) return low | spread_bits(more >> (16 * h + 4 * j), 4);
     const uint32 q = low | spread_pairs(more >> (8 * j) & 255);

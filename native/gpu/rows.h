@@ -1,7 +1,4 @@
 // Ops that work on rows of activations alone, one block of threads per row and 256 columns.
-//
-// Each op is a function of its arguments, of the step, of the place a block has in its grid and of
-// what its threads share, so that a kernel can be one op or a whole step of them (whole_step.h).
 #pragma once
 
 #include "quants.h"
@@ -21,8 +18,10 @@ struct EmbedArgs {
     int format, n_cols;
 };
 
-DEV void embed_at(const EmbedArgs& a, const Step& s, Place at) {
-    const int col = at.x * kRowThreads + thread_index(), row = at.y;
+KERNEL(embed, kRowThreads, EmbedArgs) {
+    begin_after_others();
+    const Step& s = *a.step;
+    const int col = block_x() * kRowThreads + thread_index(), row = block_y();
     if (row >= s.n_rows || col >= a.n_cols) return;
     const int token = s.tokens[row];
     if (a.format == kFloat) {
@@ -34,11 +33,6 @@ DEV void embed_at(const EmbedArgs& a, const Step& s, Place at) {
     a.out[int64(row) * a.n_cols + col] =
         weight_value(a.format, a.quants + block * block_bytes_of(a.format),
                      a.scales + block * kTileRows, token % kTileRows, col % kBlock);
-}
-
-KERNEL(embed, kRowThreads, EmbedArgs) {
-    begin_after_others();
-    embed_at(a, *a.step, block_place());
 }
 
 // The sum over a block's threads, the same for all.
@@ -77,19 +71,16 @@ DEV float inverse_rms(RowShared& shared, const float* x, int n, float eps) {
     return 1.0f / square_root(block_sum(shared, sum) / float(n) + eps);
 }
 
-DEV void rms_norm_at(const NormArgs& a, const Step& s, Place at, RowShared& shared) {
-    const int64 row = at.y;
-    if (row >= rows_of(s, a.is_selected)) return;
-    const int64 first = row * a.width + at.x * a.group;
-    const float inverse = inverse_rms(shared, a.x + first, a.group, a.eps);
-    for (int i = thread_index(); i < a.group; i += kRowThreads)
-        a.out[first + i] = a.x[first + i] * inverse * a.weight[i];
-}
-
 KERNEL(rms_norm, kRowThreads, NormArgs) {
     SHARED RowShared shared;
     begin_after_others();
-    rms_norm_at(a, *a.step, block_place(), shared);
+    const Step& s = *a.step;
+    const int64 row = block_y();
+    if (row >= rows_of(s, a.is_selected)) return;
+    const int64 first = row * a.width + block_x() * a.group;
+    const float inverse = inverse_rms(shared, a.x + first, a.group, a.eps);
+    for (int i = thread_index(); i < a.group; i += kRowThreads)
+        a.out[first + i] = a.x[first + i] * inverse * a.weight[i];
 }
 
 enum Source { kPlain = 0, kNormed = 1, kSiluMul = 2 };
@@ -147,9 +138,12 @@ DEV void write_rounded(int8* out, float* scales, int64 row, int col, int width, 
     }
 }
 
-DEV void quantize_at(const QuantizeArgs& a, const Step& s, Place at, RowShared& shared) {
-    const int col = at.x * kRowThreads + thread_index();
-    const int64 row = at.y;
+KERNEL(quantize, kRowThreads, QuantizeArgs) {
+    SHARED RowShared shared;
+    begin_after_others();
+    const Step& s = *a.step;
+    const int col = block_x() * kRowThreads + thread_index();
+    const int64 row = block_y();
     if (row >= rows_of(s, a.is_selected)) return;
     const float* x = a.x + row * a.width;
     const float* other = a.source == kSiluMul ? a.other + row * a.width : a.other;
@@ -164,12 +158,6 @@ DEV void quantize_at(const QuantizeArgs& a, const Step& s, Place at, RowShared& 
     write_rounded(a.out, a.scales, row, col, a.width, value, most);
 }
 
-KERNEL(quantize, kRowThreads, QuantizeArgs) {
-    SHARED RowShared shared;
-    begin_after_others();
-    quantize_at(a, *a.step, block_place(), shared);
-}
-
 struct SiluMulArgs {
     const Step* step;
     const float* gate;
@@ -178,16 +166,13 @@ struct SiluMulArgs {
     int width, is_selected;
 };
 
-DEV void silu_mul_at(const SiluMulArgs& a, const Step& s, Place at) {
-    const int col = at.x * kRowThreads + thread_index();
-    const int64 row = at.y, i = row * a.width + col;
-    if (row >= rows_of(s, a.is_selected) || col >= a.width) return;
-    a.out[i] = silu(a.gate[i]) * a.up[i];
-}
-
 KERNEL(silu_mul, kRowThreads, SiluMulArgs) {
     begin_after_others();
-    silu_mul_at(a, *a.step, block_place());
+    const Step& s = *a.step;
+    const int col = block_x() * kRowThreads + thread_index();
+    const int64 row = block_y(), i = row * a.width + col;
+    if (row >= rows_of(s, a.is_selected) || col >= a.width) return;
+    a.out[i] = silu(a.gate[i]) * a.up[i];
 }
 
 // out[row, first + i] = x[row, i]; or the selected rows of x, where `takes_selected`.
@@ -198,15 +183,12 @@ struct CopyArgs {
     int width, out_width, first, is_selected, takes_selected;
 };
 
-DEV void copy_rows_at(const CopyArgs& a, const Step& s, Place at) {
-    const int col = at.x * kRowThreads + thread_index();
-    const int64 row = at.y;
+KERNEL(copy_rows, kRowThreads, CopyArgs) {
+    begin_after_others();
+    const Step& s = *a.step;
+    const int col = block_x() * kRowThreads + thread_index();
+    const int64 row = block_y();
     if (row >= rows_of(s, a.is_selected) || col >= a.width) return;
     const int64 from = a.takes_selected ? s.out_rows[row] : row;
     a.out[row * a.out_width + a.first + col] = a.x[from * a.width + col];
-}
-
-KERNEL(copy_rows, kRowThreads, CopyArgs) {
-    begin_after_others();
-    copy_rows_at(a, *a.step, block_place());
 }

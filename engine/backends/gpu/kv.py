@@ -1,4 +1,4 @@
-"""The memory of KV blocks on a device (native/gpu/attention.h says how a block lies there)."""
+"""The memory of KV blocks on a device (native/gpu/kv.h says how a block lies there)."""
 
 from collections.abc import Sequence
 

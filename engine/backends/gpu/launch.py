@@ -9,6 +9,7 @@ from engine.backends.gpu.kv import GpuKvCache
 from engine.ops import Rows
 
 THREADS = 256
+SPLIT_KEYS = 64  # native/gpu/split.h: kSplitKeys
 
 
 @dataclass(frozen=True)

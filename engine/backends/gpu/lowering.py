@@ -32,7 +32,6 @@ from engine.ops import (
     Weight,
 )
 
-SPLIT_KEYS = 64  # native/gpu/split.h: kSplitKeys
 _TILE = 16
 CHUNK = 4096  # native/gpu/choose.h: kChunk
 _QUERIES, _ATTENTION_WARPS, _HEADS = 16, 4, (32, 64, 128)  # native/gpu/attention.h

@@ -7,11 +7,10 @@ from engine.backends.gpu.args import AttentionArgs, SparseArgs
 from engine.backends.gpu.device_weights import MOST_POSITIONS
 from engine.backends.gpu.driver import Address
 from engine.backends.gpu.kv import GpuKvCache
-from engine.backends.gpu.launch import THREADS, Bucket, Launch
+from engine.backends.gpu.launch import SPLIT_KEYS, THREADS, Bucket, Launch
 from engine.errors import NativeError
 from engine.ops import Attention, BlockSparse
 
-_SPLIT_KEYS = 64  # native/gpu/split.h: kSplitKeys
 _WARPS = THREADS // 32
 _MEANS_BLOCKS = 64  # of threads, for each KV head
 _ATTENTION_THREADS, _ROWS = 128, 64  # of a block of sparse_prefill
@@ -42,14 +41,14 @@ class _Room:
         n = MOST_POSITIONS // block
         shares = 4 * op.kv.n_kv * op.kv.head_dim * n
         splits = shares + 4 * max_rows * op.n_head * n
-        return cls(n, shares, splits, splits + 4 * op.n_head * (1 + n * (block // _SPLIT_KEYS)))
+        return cls(n, shares, splits, splits + 4 * op.n_head * (1 + n * (block // SPLIT_KEYS)))
 
 
 def _sparse(op: Attention) -> BlockSparse:
     sparse = op.sparse
     assert sparse is not None
-    if sparse.block <= 0 or sparse.block % _SPLIT_KEYS:
-        detail = f"blocks of {sparse.block} keys on a GPU, expected a multiple of {_SPLIT_KEYS}"
+    if sparse.block <= 0 or sparse.block % SPLIT_KEYS:
+        detail = f"blocks of {sparse.block} keys on a GPU, expected a multiple of {SPLIT_KEYS}"
         raise NativeError("attention", detail)
     if not 0 <= sparse.alpha <= 1 or sparse.n_sink < 0 or sparse.n_window < 0:
         raise NativeError("attention", f"{sparse}, expected alpha in 0..1 and counts >= 0")

@@ -1,6 +1,7 @@
 """How a step's keys are split among blocks of threads, and what the parts of its attention take."""
 
-from engine.backends.gpu.lowering import SPLIT_KEYS, SPLIT_ROWS
+from engine.backends.gpu.launch import SPLIT_KEYS
+from engine.backends.gpu.lowering import SPLIT_ROWS
 from engine.backends.gpu.sparse import is_sparse, sparse_bytes
 from engine.ops import Attention
 from engine.program import Program
