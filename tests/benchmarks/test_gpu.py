@@ -8,34 +8,15 @@ from benchmarks import gpu
 from benchmarks.gpu_tables import markdown
 from engine.backends.gpu.model import GpuModel
 from engine.backends.gpu.packing import pack
-from engine.config import EngineConfig
 from engine.engine import Engine
-from engine.errors import CompileError
 from engine.gguf.reader import GgufFile
 from engine.ops import Linear
-from tests.tiny_gguf import write_tiny_gguf
 
 
-@pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_gguf(tmp_path_factory.mktemp("model") / "tiny.gguf", "qwen2", "Q8_0")
-
-
-@pytest.fixture(scope="module")
-def engine(path: Path) -> Engine:
-    config = EngineConfig(
-        model=str(path), backend="emulated", n_ctx=256, n_threads=1, speculation="lookup"
-    )
-    try:
-        return Engine.load(config)
-    except CompileError as error:
-        pytest.skip(str(error))
-
-
-def test_the_launches_of_a_step_read_every_matrix_once(path: Path, engine: Engine) -> None:
+def test_the_launches_of_a_step_read_every_matrix_once(tiny_model: Path, engine: Engine) -> None:
     found = gpu.launches(engine, 1, 8, 1, n_repeated=1)
     matrices = [op.weight for op in engine._model.program.ops if isinstance(op, Linear)]
-    with GgufFile(path) as file:
+    with GgufFile(tiny_model) as file:
         expected = sum(
             pack(w.type_id, file.data(w.name), w.n_out, w.n_cols).n_bytes for w in matrices
         )
@@ -57,7 +38,7 @@ def test_copies_are_counted_as_read_and_written(engine: Engine, monkeypatch) -> 
     assert found == pytest.approx(2 * 10**6 * gpu.N_REPEATED / 2.0 / 1e9)
 
 
-def test_one_run_gives_all_the_readmes_tables(path: Path, monkeypatch, capsys) -> None:
+def test_one_run_gives_all_the_readmes_tables(tiny_model: Path, monkeypatch, capsys) -> None:
     monkeypatch.setattr(gpu, "PREFILLS", (16,))
     monkeypatch.setattr(gpu, "N_DECODE", 2)
     monkeypatch.setattr(gpu, "WIDTHS", (1, 4))
@@ -70,7 +51,7 @@ def test_one_run_gives_all_the_readmes_tables(path: Path, monkeypatch, capsys) -
     monkeypatch.setattr(gpu, "modes", lambda *_: {})
     shown: list[dict[str, object]] = []
     monkeypatch.setattr(gpu, "markdown", lambda report: shown.append(report) or markdown(report))
-    arguments = ["--model", str(path), "--backend", "emulated", "--context-tokens", "256"]
+    arguments = ["--model", str(tiny_model), "--backend", "emulated", "--context-tokens", "256"]
     monkeypatch.setattr("sys.argv", ["gpu", *arguments, "--agreement-tokens", "16"])
     assert gpu.main() == 0
     assert capsys.readouterr().out == markdown(shown[0]) + "\n"

@@ -1,7 +1,5 @@
 """Counts of work are those of the real launches; times follow from rates."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType as Type
@@ -9,12 +7,9 @@ from gguf import GGMLQuantizationType as Type
 from benchmarks import gpu
 from benchmarks.roofline import Rates, Work, count, prefill_s
 from engine.backends.gpu.packing import Format, pack, packed_bytes
-from engine.config import EngineConfig
 from engine.engine import Engine
-from engine.errors import CompileError
 from engine.ops import Weight
 from engine.program import Program
-from tests.tiny_gguf import write_tiny_gguf
 
 BLOCK_BYTES = {Type.Q4_0: 18, Type.Q5_1: 24, Type.Q8_0: 34}
 SUPER_BYTES = {Type.Q4_K: 144, Type.Q5_K: 176, Type.Q6_K: 210}
@@ -26,19 +21,6 @@ RATES = Rates(
     cycles={(n, kind): 10.0 / n for n in (1, 2, 4) for kind in Format},
     attention_flops_per_s=1e6,
 )
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
-    path: Path = tmp_path_factory.mktemp("model") / "tiny.gguf"
-    write_tiny_gguf(path, "qwen2", "Q8_0")
-    config = EngineConfig(
-        model=str(path), backend="emulated", n_ctx=256, n_threads=1, speculation="lookup"
-    )
-    try:
-        return Engine.load(config)
-    except CompileError as error:
-        pytest.skip(str(error))
 
 
 @pytest.mark.parametrize("kind", [*BLOCK_BYTES, *SUPER_BYTES])

@@ -7,19 +7,8 @@ from pathlib import Path
 import pytest
 
 from engine.backends.gpu.backend import GpuBackend
-from engine.backends.gpu.emulated import EmulatedDriver
-from engine.errors import CompileError
 from tests.gpu.guarded import GuardedDriver
 from tests.gpu.standin.libraries import LIBRARIES, PACKAGES, Standin, build, package_folder
-
-
-@pytest.fixture(scope="session")
-def host_compiler() -> None:
-    """Skips a test where there is none: kernels that do not compile fail it."""
-    try:
-        EmulatedDriver().compiler()
-    except CompileError as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from engine.backends.gpu.backend import DEFAULT_POSITIONS, GpuBackend
-from engine.backends.gpu.lowering import SPLIT_KEYS
+from engine.backends.gpu.launch import SPLIT_KEYS
 from engine.errors import NativeError
 from engine.ops import Activation, Weight
 from engine.program import Program

@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.e2e.command import flash_lsp
 from tests.e2e.neovim.conftest import lua_value
 from tests.e2e.neovim.editor import Neovim, find_neovim, missing
-from tests.e2e.storm_keys import KEYS_PER_S, storm_text
+from tests.e2e.storm_keys import KEYS_PER_S, Storm, key_times, storm_text
 from tests.tiny_gguf import write_tiny_gguf
 
 # Every change of what is in flight is seen, not only what is there now and then.
@@ -35,23 +35,15 @@ end })
 """
 
 
-@dataclass(frozen=True)
-class Storm:
+@dataclass(frozen=True, kw_only=True)
+class NeovimStorm(Storm):
     """`keys_answered` counts the keys after which Neovim answered and waited for nothing; times
     are from a key to that answer."""
 
-    keys: int
     keys_answered: int
-    keys_in_text: int
-    requests: int
-    most_in_flight: int
-    left_in_flight: int
-    key_p50_ms: float
-    key_p95_ms: float
-    key_max_ms: float
 
 
-def run_storm(neovim: Neovim, folder: Path, seconds: float) -> Storm:
+def run_storm(neovim: Neovim, folder: Path, seconds: float) -> NeovimStorm:
     """Type `KEYS_PER_S` for so long, into a Neovim that has the plugin and a server."""
     path = folder / "storm.py"
     path.write_text("\n")
@@ -68,7 +60,6 @@ def run_storm(neovim: Neovim, folder: Path, seconds: float) -> Storm:
         if not neovim.request("nvim_get_mode")["blocking"]:
             answered_ms.append(1e3 * (time.monotonic() - pressed))
         time.sleep(max(0.0, began + number / KEYS_PER_S - time.monotonic()))
-    answered_ms.sort()
     n_typed = len(keys.replace("\n", ""))
     typed = "#table.concat(vim.api.nvim_buf_get_lines(0, 0, -1, true))"
     neovim.wait(f"{typed} >= {n_typed}", "text")
@@ -76,20 +67,18 @@ def run_storm(neovim: Neovim, folder: Path, seconds: float) -> Storm:
     neovim.type("<Esc>")
     neovim.wait("next(vim.lsp.get_clients()[1].requests) == nil", "quiet after the storm")
     watched = neovim.lua("return _G.storm")
-    return Storm(
+    return NeovimStorm(
         keys=len(keys),
         keys_answered=len(answered_ms),
         keys_in_text=n_in_text + len(keys) - n_typed,
         requests=watched["n_requests"],
         most_in_flight=watched["most_in_flight"],
         left_in_flight=neovim.lua("return vim.tbl_count(vim.lsp.get_clients()[1].requests)"),
-        key_p50_ms=round(answered_ms[len(answered_ms) // 2], 2),
-        key_p95_ms=round(answered_ms[len(answered_ms) * 95 // 100], 2),
-        key_max_ms=round(answered_ms[-1], 2),
+        **key_times(answered_ms),
     )
 
 
-def storm_in(binary: Path, drawer: str, folder: Path, seconds: float) -> Storm:
+def storm_in(binary: Path, drawer: str, folder: Path, seconds: float) -> NeovimStorm:
     """A storm against the real server and engine with a tiny model of random weights."""
     model = write_tiny_gguf(folder / "tiny.gguf", "qwen2", "Q8_0", n_ctx=2048)
     command = flash_lsp("serve", "--model", str(model))

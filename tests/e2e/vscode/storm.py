@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.e2e.artifacts import ARTIFACTS
 from tests.e2e.command import flash_lsp
-from tests.e2e.storm_keys import KEYS_PER_S, storm_text
+from tests.e2e.storm_keys import KEYS_PER_S, Storm, key_times, storm_text
 from tests.e2e.vscode.code_server import ROOT, missing, package_extension
 from tests.e2e.vscode.window import Window, opened
 from tests.e2e.wiretap import traffic
@@ -36,19 +36,11 @@ new PerformanceObserver(list => {
 """
 
 
-@dataclass(frozen=True)
-class Storm:
+@dataclass(frozen=True, kw_only=True)
+class VsCodeStorm(Storm):
     """Times are from a key to the frame that shows it."""
 
-    keys: int
-    keys_in_text: int
     keys_per_s: float
-    requests: int
-    most_in_flight: int
-    left_in_flight: int
-    key_p50_ms: float
-    key_p95_ms: float
-    key_max_ms: float
 
 
 def stormy(vsix: Path, folder: Path) -> AbstractAsyncContextManager[Window]:
@@ -63,7 +55,7 @@ def stormy(vsix: Path, folder: Path) -> AbstractAsyncContextManager[Window]:
     return opened(vsix, folder, settings, last=ARTIFACTS / "vscode-storm-last.png", status="tiny")
 
 
-async def run_storm(window: Window, seconds: float) -> Storm:
+async def run_storm(window: Window, seconds: float) -> VsCodeStorm:
     """Type `KEYS_PER_S` for so long."""
     text, log = storm_text(seconds), window.workspace.parent / LOG
     await window.open("storm.py", "")
@@ -81,22 +73,19 @@ async def run_storm(window: Window, seconds: float) -> Storm:
     await window.until(is_quiet, "quiet after the storm")
     found = await window.saved_after("")
     seen_ms = await window.page.evaluate("window.stormKeys")
-    slowest_ms = sorted([0.0] * (len(text) - len(seen_ms)) + seen_ms)
     after = traffic(log)
-    return Storm(
+    return VsCodeStorm(
         keys=len(text),
         keys_in_text=sum(a == b for a, b in zip(text, found, strict=False)),
         keys_per_s=round(len(text) / took_s, 1),
         requests=after.requests - before.requests,
         most_in_flight=after.most_in_flight,
         left_in_flight=after.left_in_flight,
-        key_p50_ms=slowest_ms[len(slowest_ms) // 2],
-        key_p95_ms=slowest_ms[len(slowest_ms) * 95 // 100],
-        key_max_ms=slowest_ms[-1],
+        **key_times([0.0] * (len(text) - len(seen_ms)) + seen_ms),
     )
 
 
-async def storm_alone(seconds: float) -> Storm:
+async def storm_alone(seconds: float) -> VsCodeStorm:
     with tempfile.TemporaryDirectory() as folder:
         async with stormy(package_extension(), Path(folder)) as window:
             return await run_storm(window, seconds)
