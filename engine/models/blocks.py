@@ -139,7 +139,8 @@ def attention_block(
     n = p.rms_norm(x, p.weight(f"{blk}.attn_norm.weight", 1, h.n_embd), h.rms_eps)
     k, v = (_project(p, h, layer, name, n) for name in ("k", "v"))  # (T, K * D)
     if layer == h.n_layer - 1:
-        x, n = p.select_rows(x), p.select_rows(n)
+        x = p.select_rows(x)
+        n = p.rms_norm(x, p.weight(f"{blk}.attn_norm.weight", 1, h.n_embd), h.rms_eps)
     q = _project(p, h, layer, "q", n)
     q = p.rope(q, h.inverse_frequencies, h.head_dim, is_neox)
     k = p.rope(k, h.inverse_frequencies, h.head_dim, is_neox)
