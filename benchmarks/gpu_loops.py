@@ -41,8 +41,8 @@ def loops_of(disassembly: str) -> dict[str, list[Loop]]:
     found: dict[str, list[Loop]] = {}
     for part in re.split(r"^(?=[0-9a-f]+ <\w+>:$)", disassembly, flags=re.MULTILINE):
         name = re.match(r"[0-9a-f]+ <(\w+)>:", part)
-        columns = re.search(r"_(\d+)>:", part)
-        if name and columns and name[1].startswith("linear"):
+        columns = re.search(r"<linear(?:_tall)?_(\d+)>:", part)
+        if name and columns:
             found[name[1]] = _loops(part, max(int(columns[1]) // 16, 1))
     return found
 

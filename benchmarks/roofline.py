@@ -8,10 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from engine.backends.arena import activations_of
+from engine.backends.gpu import lowering
 from engine.backends.gpu.defaults import defaults_of
 from engine.backends.gpu.fusing import AttentionRound, Linears, RopeWrite, Rounded, fuse
 from engine.backends.gpu.lowering import SPLIT_ROWS
 from engine.backends.gpu.packing import BLOCK, TILE_ROWS, Format, format_of, packed_bytes
+from engine.backends.gpu.splits import n_splits_of
 from engine.ops import Activation, Argmax, Attention, Op, Rows
 from engine.program import Program
 
@@ -64,21 +66,22 @@ def count(
 def _linears(op: Linears, n_rows: int, n_out: int) -> Work:
     rows = n_rows if op.x.rows is Rows.STEP else n_out
     n_blocks = op.x.width // BLOCK
+    # A single row is rounded by the op itself.
+    is_rounded_before = op.rounding is not None and not lowering.rounds_itself(op.rounding, rows)
     shapes = defaults_of("")
     is_tall = n_blocks >= TALL_BLOCKS
     most = TILE_ROWS * (shapes.tall_linear_tiles if is_tall else shapes.linear_tiles)
     n_row_tiles = -(-rows // TILE_ROWS)
     tiles: dict[Format, int] = {}
     n_bytes = 0
-    for part in op.parts:
-        weight = part.weight
+    for weight in (weight for part in op.parts for weight in part.weights):
         n_bytes += packed_bytes(weight.type_id, weight.n_out, weight.n_cols)
         n = -(-weight.n_out // TILE_ROWS) * n_blocks * n_row_tiles
         kind = format_of(weight.type_id)
         tiles[kind] = tiles.get(kind, 0) + n
     return Work(
         name="Linears",
-        n_launches=1,
+        n_launches=1 + is_rounded_before,
         weight_bytes=n_bytes,
         n_passes=-(-rows // most),
         other_bytes=_activation_bytes(op, n_rows, n_out),
@@ -95,10 +98,16 @@ def _attention(op: Attention | AttentionRound, n_rows: int, n_past: int, n_out: 
     kv_bytes = 2 * (n_past + n_rows) * of.kv.n_kv * of.kv.head_dim * HALF_BYTES
     if of.window:
         kv_bytes = min(kv_bytes, 2 * (of.window + n_rows) * of.kv.n_kv * of.kv.head_dim * 2)
+    # Splits are merged, rounded at once, if not by the op that reads the result; without splits,
+    # rounding is a launch of its own.
+    is_split = n_rows <= SPLIT_ROWS
+    is_later = isinstance(op, AttentionRound) and op.is_merged_later and is_split
+    if is_later:
+        splits = 1 << (n_splits_of(n_past + n_rows) - 1).bit_length()
+        is_later = lowering.merges_later(of, rows, splits)
     return Work(
         name="Attention",
-        # Splits are merged, rounded at once; without splits, rounding is a launch of its own.
-        n_launches=2 if n_rows <= SPLIT_ROWS or isinstance(op, AttentionRound) else 1,
+        n_launches=1 + ((is_split and not is_later) or (not is_split and of is not op)),
         other_bytes=kv_bytes + _activation_bytes(op, n_rows, n_out),
         attention_flops=4.0 * rows * keys * of.n_head * of.kv.head_dim,
     )

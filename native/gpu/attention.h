@@ -1,7 +1,7 @@
 // Attention by the rule of split.h. Where rows are few, a block takes a split from the cache, and
-// the splits are merged by another kernel; or a warp all splits, where there is no room for their
-// parts. Where rows are many (prefill.h), the warps of a block have queries of their own and take
-// every split from shared memory.
+// the splits are merged (merge.h) by whoever reads the result; or a warp takes all splits, where
+// there is no room for their parts. Where rows are many (prefill.h), the warps of a block have
+// queries of their own and take every split from shared memory.
 #pragma once
 
 #include "split.h"
@@ -16,26 +16,56 @@ struct PartShared {
     uint32 weights[kSplitTiles][kLaneRows][kHalfWords][kWarp];
 };
 
-// A warp weighs a tile of the keys, then adds up every fourth 16 dimensions of the values. What is
-// run once should be short: instructions come no faster than other memory.
-template <int kDims, class From>
-DEV void run_part(const AttentionArgs& a, const Asked<kDims>& asked, const From& from, int first,
-                  const RowPlaces& to, PartShared& shared) {
-    constexpr int kMine = (kDims / 16 + kPartWarps - 1) / kPartWarps;
-    const int t = warp_index(), lane = lane_index();
-    const float scale = a.scale * kLog2E;
-    // Values are on their way while the weights are found, where there are registers for it.
-    constexpr bool kIsEarly = kHalfWords < 8 || kDims <= 64;
+// What a warp needs of a split: a tile of keys, and every fourth 16 dimensions of the values. They
+// are on their way before the queries are known, where there are registers for it.
+template <int kDims>
+struct PartWords {
+    static constexpr bool kIsEarly = kHalfWords < 8 || kDims <= 64;
+    static constexpr int kMine = (kDims / 16 + kPartWarps - 1) / kPartWarps;
+    LaneHalves keys[kDims / 16];
     LaneHalves values[kMine][kSplitBlocks][2];
-    const auto load_values = [&](int k) {
+
+    template <class From>
+    DEV_MEMBER void load_values(const From& from, int k) {
 #pragma unroll
         for (int block = 0; block < kSplitBlocks; ++block)
-            from.values(block, (t + k * kPartWarps) % (kDims / 16), values[k][block]);
-    };
+            from.values(block, (warp_index() + k * kPartWarps) % (kDims / 16), values[k][block]);
+    }
+
+    template <class From>
+    DEV_MEMBER void load(const From& from) {
+        const int t = warp_index();
 #pragma unroll
-    for (int k = 0; kIsEarly && k < kMine; ++k) load_values(k);
+        for (int d = 0; d < kDims / 16; d += kPiece<kDims>) {
+            KeyPiece<kDims> piece;
+            from.keys(t / 2, t % 2, d, piece);
+#pragma unroll
+            for (int n = 0; n < kPiece<kDims>; ++n)
+#pragma unroll
+                for (int i = 0; i < kLaneRows; ++i)
+#pragma unroll
+                    for (int j = 0; j < kHalfWords; ++j) keys[d + n][i][j] = piece[n][i][j];
+        }
+#pragma unroll
+        for (int k = 0; k < kMine; ++k) load_values(from, k);
+    }
+};
+
+// A warp weighs a tile of the keys, then adds up its dimensions of the values. What is run once
+// should be short: instructions come no faster than other memory.
+template <int kDims, class From>
+DEV void run_part(const AttentionArgs& a, const Asked<kDims>& asked, const From& from,
+                  PartWords<kDims>& words, int first, const RowPlaces& to, PartShared& shared) {
+    constexpr bool kIsEarly = PartWords<kDims>::kIsEarly;
+    const int t = warp_index(), lane = lane_index();
+    const float scale = a.scale * kLog2E;
     float scores[8] = {};
-    score(asked, from, t, scores);
+    if constexpr (kIsEarly) {
+#pragma unroll
+        for (int d = 0; d < kDims / 16; ++d) rows_add(scores, asked.of[d], words.keys[d]);
+    } else {
+        score(asked, from, t, scores);
+    }
     if (is_hidden(asked, first)) hide(asked, first, t, scores);
     OfRows most, base, sums;
 #pragma unroll
@@ -69,16 +99,17 @@ DEV void run_part(const AttentionArgs& a, const Asked<kDims>& asked, const From&
 #pragma unroll
             for (int j = 0; j < kHalfWords; ++j) all[w][row][j] = shared.weights[w][row][j][lane];
 #pragma unroll
-    for (int k = 0; k < kMine; ++k) {
+    for (int k = 0; k < PartWords<kDims>::kMine; ++k) {
         const int d = t + k * kPartWarps;
-        if (!kIsEarly) load_values(k);
+        if (!kIsEarly) words.load_values(from, k);
         float out[8] = {};
 #pragma unroll
         for (int block = 0; block < kSplitBlocks; ++block) {
             const int n_left = from.n_left - kKvBlock * block;
-            if (n_left < kKvBlock) keep_first(values[k][block], n_left);
+            if (n_left < kKvBlock) keep_first(words.values[k][block], n_left);
 #pragma unroll
-            for (int c = 0; c < 2; ++c) rows_add(out, all[2 * block + c], values[k][block][c]);
+            for (int c = 0; c < 2; ++c)
+                rows_add(out, all[2 * block + c], words.values[k][block][c]);
         }
         if (d >= kDims / 16) continue;
 #pragma unroll
@@ -97,25 +128,43 @@ DEV void run_part(const AttentionArgs& a, const Asked<kDims>& asked, const From&
     }
 }
 
-// A block for each split, KV head and tile of queries; the parts are merged by another kernel.
+// A block for each split, KV head and tile of queries. Splits that were there before the step are
+// the same slots for every branch of a tree: its rows share tiles there, and what they read is
+// asked for while other kernels still run.
 template <int kDims>
-DEV void attention_parts_at(const AttentionArgs& a, const Step& step, Place at,
-                            PartShared& shared) {
-    const Queries queries = queries_of(a, step);
+DEV void attention_parts(const AttentionArgs& a, const Step& step, Place at, PartShared& shared) {
+    constexpr bool kIsEarly = PartWords<kDims>::kIsEarly;
     const int tile = at.z, split = at.x, first = split * kSplitKeys;
-    if (queries.row(tile, 0) >= queries.n_rows || first >= step.n_past + step.n_rows) return;
+    const bool is_past = first + kSplitKeys <= step.n_past;
+    Queries queries = queries_of(a, step);
+    if (is_past) queries.is_tree = false;
+    const bool is_there =
+        queries.row(tile, 0) < queries.n_rows && first < step.n_past + step.n_rows;
+    PartWords<kDims> words;
+    FromCache<kDims> cached = {};
+    if (is_there && is_past) {
+        cached = from_cache<kDims>(a, step, at.y, first, first + kSplitKeys);
+        if (kIsEarly) words.load(cached);
+    }
+    begin_after_others();
+    if (!is_there) return;
     Asked<kDims> asked;
     ask(a, step, queries, at.y, tile, asked);
     if (first >= asked.end) return;
-    const int row = keys_of(a, step, queries.row(tile, 0)).row;
     constexpr int kStride = kPartFloats<kDims>;
     const RowPlaces to =
         places_of(a, queries, at.y, tile, a.partial + split * kStride, int64(a.n_splits) * kStride);
-    if (!a.is_block && !step.is_chain && first + kSplitKeys > step.n_past)
-        run_part(a, asked, gathered<kDims>(a, step, row, at.y, first, asked.end), first, to,
-                 shared);
-    else
-        run_part(a, asked, from_cache<kDims>(a, step, at.y, first, asked.end), first, to, shared);
+    if (!is_past && !a.is_block && !step.is_chain) {
+        const int row = keys_of(a, step, queries.row(tile, 0)).row;
+        const auto from = gathered<kDims>(a, step, row, at.y, first, asked.end);
+        if (kIsEarly) words.load(from);
+        return run_part(a, asked, from, words, first, to, shared);
+    }
+    if (!is_past) {
+        cached = from_cache<kDims>(a, step, at.y, first, asked.end);
+        if (kIsEarly) words.load(cached);
+    }
+    run_part(a, asked, cached, words, first, to, shared);
 }
 
 // ---- a warp for all splits ----
@@ -155,7 +204,7 @@ struct Added {
                 for (int i = 0; i < 8; ++i) {
                     if (element_row(i) != row || !to.at[row]) continue;
                     float& out = to.at[row][16 * d + element_col(i)];
-                    out = is_first ? 0.0f : out / all.sum[row];
+                    out = is_first ? 0.0f : out * inverse(all.sum[row]);
                 }
     }
 };
@@ -194,21 +243,10 @@ DEV void attention_whole_at(const AttentionArgs& a, const Step& step, Place at) 
     added.end(false);
 }
 
-// Has the keys and values of a split on their way while other kernels still run.
-template <int kDims>
-DEV void prefetch_split(const AttentionArgs& a, const Step& s, int kv_head_index, int split) {
-    const int first = split * kSplitKeys + thread_index() * kKvBlock;
-    if (thread_index() < kSplitBlocks && first < s.n_past)
-        prefetch(kv_head(a.kv, s.blocks[first / kKvBlock], kv_head_index), 4 * kKvBlock * kDims);
-}
-
 template <int kDims>
 DEV void attention(const AttentionArgs& a) {
     SHARED PartShared shared;
-    const Step step = *a.step;
-    if (block_z() == 0) prefetch_split<kDims>(a, step, block_y(), block_x());
-    begin_after_others();
-    attention_parts_at<kDims>(a, step, block_place(), shared);
+    attention_parts<kDims>(a, *a.step, block_place(), shared);
 }
 
 template <int kDims>
@@ -235,121 +273,4 @@ KERNEL(attention_whole_64, kAttentionThreads, AttentionArgs) {
 }
 KERNEL(attention_whole_128, kAttentionThreads, AttentionArgs) {
     attention_whole<128>(a);
-}
-
-// As attention's arguments; where `rounded` is not null, the result is rounded on its way, by
-// blocks of 32 or 256, as rows.h does it.
-struct MergeArgs {
-    AttentionArgs attention;
-    int8* rounded;
-    float* scales;
-    int is_super, pad;
-};
-
-// Heads of 32 dimensions share a scale by eights, and a block's shared memory is small.
-template <int kDims>
-constexpr int kMergeWarps = kDims == 32 ? 8 : 4;
-template <int kDims>
-constexpr int kMergeSplits = kDims > 64 ? 16 : 32;  // at once
-
-template <int kDims>
-struct MergeShared {
-    alignas(16) float parts[kMergeWarps<kDims>][kMergeSplits<kDims>][kPartFloats<kDims>];
-    float of_warp[kMergeWarps<kDims>];
-};
-
-// Merges the splits: a warp for each row and head, a lane for every 32nd dimension.
-template <int kDims>
-DEV void merge_at(const MergeArgs& a, const Step& s, Place place, MergeShared<kDims>& shared) {
-    constexpr int kWarps = kMergeWarps<kDims>, kSplits = kMergeSplits<kDims>;
-    constexpr int kPerLane = kDims / kWarp, kFloats = kPartFloats<kDims>;
-    const AttentionArgs& all = a.attention;
-    const int head = place.x * kWarps + warp_index(), row = place.y, lane = lane_index();
-    if (row >= rows_of(s, all.is_selected)) return;
-    const bool exists = head < all.n_head;
-    const int n_splits = exists ? (keys_of(all, s, row).end - 1) / kSplitKeys + 1 : 0;
-    const int at = row * all.n_head + head;
-    const float* from = all.partial + int64(at) * all.n_splits * kFloats;
-    auto& parts = shared.parts[warp_index()];
-    float most = kNone, sum = exists ? 0 : 1, out[kPerLane] = {};
-#pragma unroll 1
-    for (int first = 0; first < n_splits; first += kSplits, from += kSplits * kFloats) {
-        const int n = n_splits - first < kSplits ? n_splits - first : kSplits;
-        warp_sync();
-#pragma unroll 1
-        for (int i = 4 * lane; i < n * kFloats; i += 4 * kWarp) copy_ahead(&parts[0][i], from + i);
-        end_of_group();
-        groups_left<0>();
-        warp_sync();
-        // A lane has one split's largest score and sum. What it and all before it are multiplied by
-        // follows from the largest so far, without waiting for one after another.
-        float* const mine = parts[lane < n ? lane : 0];
-        const float my_most = lane < n ? mine[0] : kNone, my_sum = mine[1];
-        float so_far = larger(most, my_most);
-#pragma unroll
-        for (int distance = 1; distance < kWarp; distance *= 2) {
-            const float before = shuffle(so_far, lane >= distance ? lane - distance : lane);
-            so_far = larger(so_far, before);
-        }
-        const float left = shuffle(so_far, lane > 0 ? lane - 1 : 0);
-        const Factors factors = factors_of(lane > 0 ? left : most, my_most);
-        most = shuffle(so_far, kWarp - 1);
-        warp_sync();
-        if (lane < n) {
-            mine[0] = factors.mine;
-            mine[1] = factors.theirs;
-            mine[2] = my_sum * factors.theirs;
-        }
-        warp_sync();
-#pragma unroll 2
-        for (int i = 0; i < n; ++i) {
-            const float* part = parts[i];
-            sum = multiply_add(sum, part[0], part[2]);
-#pragma unroll
-            for (int j = 0; j < kPerLane; ++j)
-                out[j] = multiply_add(out[j], part[0], part[4 + lane + j * kWarp] * part[1]);
-        }
-    }
-    float largest = 0;
-#pragma unroll
-    for (int j = 0; j < kPerLane; ++j) {
-        out[j] /= sum;
-        if (exists && !a.rounded) all.out[int64(at) * kDims + lane + j * kWarp] = out[j];
-        largest = larger(largest, sized(out[j]));
-    }
-    if (!a.rounded) return;
-    if (a.is_super) {  // the heads of 256 dimensions share a scale
-        constexpr int kHeads = 256 / kDims < kWarps ? 256 / kDims : kWarps;
-        largest = warp_max(largest);
-        if (lane == 0) shared.of_warp[warp_index()] = largest;
-        block_sync();
-        const int beside = warp_index() / kHeads * kHeads;
-#pragma unroll
-        for (int w = 0; w < kHeads; ++w) largest = larger(largest, shared.of_warp[beside + w]);
-    }
-#pragma unroll
-    for (int j = 0; j < kPerLane; ++j) {
-        const float most_here = a.is_super ? largest : warp_max(sized(out[j]));
-        if (exists)
-            write_rounded(a.rounded, a.scales, row, head * kDims + j * kWarp + lane,
-                          all.n_head * kDims, out[j], most_here);
-    }
-}
-
-template <int kDims>
-DEV void attention_merge(const MergeArgs& a) {
-    SHARED MergeShared<kDims> shared;
-    const Step step = *a.attention.step;
-    begin_after_others();
-    merge_at<kDims>(a, step, block_place(), shared);
-}
-
-KERNEL(attention_merge_32, kMergeWarps<32>* kWarp, MergeArgs) {
-    attention_merge<32>(a);
-}
-KERNEL(attention_merge_64, kMergeWarps<64>* kWarp, MergeArgs) {
-    attention_merge<64>(a);
-}
-KERNEL(attention_merge_128, kMergeWarps<128>* kWarp, MergeArgs) {
-    attention_merge<128>(a);
 }

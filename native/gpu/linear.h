@@ -5,21 +5,37 @@
 // or mod 16 of tall matrices; within a slice blocks are added in order by acc = fma(sum, d * scale,
 // acc), then for minima acc = fma(m, scale * sum of x, acc); slices are added in order, then bias,
 // then residual.
+//
+// Weights of small steps are copied to shared memory while other kernels still run: a small step's
+// time goes into waiting for them.
 #pragma once
 
-#include "quants.h"
-#include "step.h"
+#include "attention.h"
+#include "rounding.h"
 
-constexpr int kFewSlices = 8, kManySlices = 16, kMostParts = 4;
+constexpr int kFewSlices = 8, kManySlices = 16, kMostParts = 8;
 
-// One weight matrix; several that read the same x share a launch.
+// What becomes of a result: it is written, or first turned by its row's position, as a query or as
+// a key on its way into the cache; or it is a value on its way there; or of a gate and an up,
+// silu(gate) * up is written.
+enum Target { kWritten = 0, kQuery = 1, kKey = 2, kValue = 3, kGated = 4 };
+
+// One weight matrix; several that read the same x share a launch. Where rows make pairs, both lie
+// in one tile: of eight pairs the first ones, then the second ones (packing.py).
 struct LinearPart {
     const uint8* quants;
     const uint32* scales;   // (tiles, blocks, 16)
     const float* bias;      // (n_out), or null
     const float* residual;  // (T, n_out), or null
     float* out;
-    int format, n_out, first_tile, pad;
+    int format, n_out, first_tile, target;
+};
+
+// How queries and keys are turned, and where keys and values go.
+struct Turning {
+    KvPlace kv;
+    const float* table;       // (positions, D / 2, 2): cosine and sine
+    int is_neox, head_shift;  // head_dim is 1 << head_shift
 };
 
 // Bytes that a later linear op will read.
@@ -33,6 +49,11 @@ struct LinearArgs {
     const int8* x;          // as quants.h says
     const float* x_scales;  // (tiles of rows, blocks, 16, 2)
     int n_parts, n_blocks, is_selected, n_ahead;
+    int n_tiles, tiles_of_block;
+    int is_staged, pad;       // of few rows the bytes of the largest tile
+    Rounding rounding;        // what blocks that round x themselves read,
+    AttentionArgs attention;  // or merge
+    Turning turning;
     LinearPart parts[kMostParts];  // by first_tile
     Ahead ahead[2 * kMostParts];   // what to ask for meanwhile
 };
@@ -145,25 +166,15 @@ DEV void add_block(Slice<kCols, kHalves>& slice, const BlockWords<kFormat, kCols
     }
 }
 
-// This warp's slice, for one tile of weights and kCols tiles of rows.
-template <int kFormat, int kCols, int kHalves, int kSlices>
-DEV void add_slice(Slice<kCols, kHalves>& slice, const LinearArgs& a, const LinearPart& part,
-                   int tile, int first_col) {
+// One slice, for one tile of weights and kCols tiles of rows; `at` is the first block.
+template <int kFormat, int kSlices, int kCols, int kHalves>
+DEV void add_slice(Slice<kCols, kHalves>& slice, int n_blocks, int first, LanePlace at) {
     // As many blocks are loaded at once as the registers have room for; where fewer are left, the
     // first of them again, for one way through the code is fetched faster than two.
-    constexpr int kRoom = kCols == 1 ? 4 : kCols == 2 ? 2 : 1;
+    constexpr int kRoom = kHalves == 1 ? 4 : kCols < 4 ? 2 : 1;
     const int bytes = block_bytes_of(kFormat);
-    const int n_blocks = a.n_blocks, warp = warp_index();
-    LanePlace at{
-        part.quants + int64(tile) * n_blocks * bytes,
-        part.scales + int64(tile) * n_blocks * kTileRows,
-        reinterpret_cast<const uint32*>(a.x) +
-            int64(first_col) * n_blocks * (kTileRows * kBlock / 4),
-        reinterpret_cast<const RowScale*>(a.x_scales) + int64(first_col) * n_blocks * kTileRows,
-        int64(n_blocks) * (kTileRows * kBlock / 4),
-        int64(n_blocks) * kTileRows};
-    at.advance(warp, bytes);
-    int n = (n_blocks - warp + kSlices - 1) / kSlices;
+    at.advance(first, bytes);
+    int n = (n_blocks - first + kSlices - 1) / kSlices;
 #pragma unroll 1
     for (; n > 0; n -= kRoom) {
         BlockWords<kFormat, kCols, kHalves> words[kRoom];
@@ -180,6 +191,17 @@ DEV void add_slice(Slice<kCols, kHalves>& slice, const LinearArgs& a, const Line
     }
 }
 
+template <int kSlices, int kCols, int kHalves>
+DEV void add_slice_of(Slice<kCols, kHalves>& slice, int format, int n_blocks, int first,
+                      const LanePlace& at) {
+    switch (format) {
+        case kInt4: add_slice<kInt4, kSlices>(slice, n_blocks, first, at); break;
+        case kInt5: add_slice<kInt5, kSlices>(slice, n_blocks, first, at); break;
+        case kInt6: add_slice<kInt6, kSlices>(slice, n_blocks, first, at); break;
+        default: add_slice<kInt8, kSlices>(slice, n_blocks, first, at);
+    }
+}
+
 // Which part a tile is of.
 DEV const LinearPart& part_of(const LinearArgs& a, int tile) {
     int p = 0;
@@ -187,60 +209,167 @@ DEV const LinearPart& part_of(const LinearArgs& a, int tile) {
     return a.parts[p];
 }
 
-// Has this block's weights on their way while other kernels still run, and its share of what the
-// next linear op reads: small steps wait for memory more than they use it.
-DEV void prefetch_weights(const LinearArgs& a) {
+// Where a tile's numbers and scales lie.
+struct TilePlace {
+    const uint8* quants;
+    const uint32* scales;
+    int quants_bytes, scales_bytes;
+};
+
+DEV TilePlace tile_place(const LinearArgs& a, const LinearPart& part, int tile) {
+    const int bytes = block_bytes_of(part.format) * a.n_blocks;
+    return {part.quants + int64(tile) * bytes, part.scales + int64(tile) * a.n_blocks * kTileRows,
+            bytes, a.n_blocks * kTileRows * 4};
+}
+
+// Have a tile's weights on their way while other kernels still run: to shared memory, or into the
+// device's cache, with this block's share of what the next linear op reads.
+template <int kThreads>
+DEV void stage_tile(TilePlace& tile, uint8* shared) {
+    const auto* scales = reinterpret_cast<const uint8*>(tile.scales);
+    for (int i = 16 * thread_index(); i < tile.quants_bytes; i += 16 * kThreads)
+        copy_ahead(shared + i, tile.quants + i);
+    for (int i = 16 * thread_index(); i < tile.scales_bytes; i += 16 * kThreads)
+        copy_ahead(shared + tile.quants_bytes + i, scales + i);
+    end_of_group();
+    tile.quants = shared;
+    tile.scales = reinterpret_cast<const uint32*>(shared + tile.quants_bytes);
+}
+
+DEV void prefetch_tile(const TilePlace& tile) {
+    prefetch(tile.quants, tile.quants_bytes);
+    prefetch(tile.scales, tile.scales_bytes);
+}
+
+DEV void prefetch_ahead(const LinearArgs& a) {
     const int i = thread_index();
-    if (i == 0) {
-        const LinearPart& part = part_of(a, block_x());
-        const int64 first = int64(block_x() - part.first_tile) * a.n_blocks;
-        const int bytes = block_bytes_of(part.format);
-        prefetch(part.quants + first * bytes, a.n_blocks * bytes);
-        prefetch(part.scales + first * kTileRows, a.n_blocks * kTileRows * 4);
-    } else if (i <= a.n_ahead) {
-        const Ahead& ahead = a.ahead[i - 1];
-        const int64 share = (ahead.bytes / n_blocks_x() + 127) / 128 * 128;
-        const int64 first = block_x() * share, left = ahead.bytes - first;
-        if (left > 0) prefetch(ahead.from + first, int(left < share ? left : share));
+    if (i >= a.n_ahead) return;
+    const Ahead& ahead = a.ahead[i];
+    const int64 share = (ahead.bytes / n_blocks_x() + 127) / 128 * 128;
+    const int64 first = block_x() * share, left = ahead.bytes - first;
+    if (left > 0) prefetch(ahead.from + first, int(left < share ? left : share));
+}
+
+// Which column of the result a tile's row is of, and its partner in a pair.
+struct Column {
+    int n, pair;
+    bool is_second;
+};
+
+DEV Column column_of(const LinearArgs& a, const LinearPart& part, int tile, int mine) {
+    const int n = tile * kTileRows + mine;
+    if (part.target == kWritten || part.target == kValue) return {n, 0, false};
+    if (part.target == kGated) return {tile * (kTileRows / 2) + mine % 8, 0, mine >= 8};
+    const int dims = 1 << a.turning.head_shift, in_head = n & (dims - 1);
+    if (!a.turning.is_neox) return {n, in_head / 2, (mine & 1) != 0};
+    const int pair = in_head / kTileRows * (kTileRows / 2) + mine % 8;
+    return {n - in_head + pair + (mine < 8 ? 0 : dims / 2), pair, mine >= 8};
+}
+
+// What else goes into a result.
+struct Extras {
+    float bias, residual;
+    Floats<2> turn;
+};
+
+// Those of them that no kernel computes.
+DEV Extras constants_of(const LinearArgs& a, const Step& s, const LinearPart& part,
+                        const Column& column, int row, bool is_there) {
+    Extras extras = {};
+    if (!is_there) return extras;
+    if (part.bias) extras.bias = part.bias[column.n];
+    if (part.target == kQuery || part.target == kKey) {
+        const int64 position = s.positions[a.is_selected ? s.out_rows[row] : row];
+        const auto* table = reinterpret_cast<const Floats<2>*>(a.turning.table);
+        extras.turn = table[(position << a.turning.head_shift >> 1) + column.pair];
     }
+    return extras;
+}
+
+// A result, turned or gated, and written where it goes. All lanes of a warp come along.
+DEV void write_result(const LinearArgs& a, const Step& s, const LinearPart& part,
+                      const Column& column, bool is_there, int row, float sum,
+                      const Extras& extras) {
+    if (part.bias) sum += extras.bias;
+    if (part.residual) sum += extras.residual;
+    if (part.target == kQuery || part.target == kKey) {
+        const float other = shuffle_xor(sum, a.turning.is_neox ? 8 : 1);
+        const float* turn = extras.turn.at;
+        // x cos - y sin and x sin + y cos, where x is the first of the two.
+        sum = column.is_second ? multiply_add(other, turn[1], sum * turn[0])
+                               : multiply_add(sum, turn[0], -(other * turn[1]));
+    }
+    if (part.target == kGated) {
+        const float up = shuffle_xor(sum, 8);
+        if (is_there && !column.is_second)
+            part.out[int64(row) * (part.n_out / 2) + column.n] = silu(sum) * up;
+        return;
+    }
+    if (!is_there) return;
+    if (part.target == kWritten || part.target == kQuery) {
+        part.out[int64(row) * part.n_out + column.n] = sum;
+        return;
+    }
+    const KvPlace& kv = a.turning.kv;
+    const int slot = s.n_past + row, offset = slot % kKvBlock;
+    const int head = column.n >> a.turning.head_shift;
+    const int dim = column.n & ((1 << a.turning.head_shift) - 1);
+    const int at = part.target == kKey ? key_at(kv, offset, dim) : value_at(kv, offset, dim);
+    kv_head(kv, s.blocks[slot / kKvBlock], head)[at] = float_to_half(sum);
 }
 
 // A block has a tile of weights, a slice for each warp, and kCols tiles of rows or half of one.
 template <int kCols, int kHalves, int kSlices>
 DEV void linear(const LinearArgs& a) {
-    SHARED float shown[kSlices][kTileRows][kTileRows + 1];  // (slice, row of x, row of weight)
-    if (kCols <= 2 && block_y() == 0) prefetch_weights(a);
-    begin_after_others();
-    const int n_rows = rows_of(*a.step, a.is_selected);
-    const int first_col = block_y() * kCols;
-    if (first_col * kTileRows >= n_rows) return;
+    constexpr int kShownRows = kHalves == 1 ? 8 : kTileRows;
+    SHARED float shown[kSlices][kShownRows][kTileRows + 1];  // (slice, row of x, row of weight)
     const LinearPart& part = part_of(a, block_x());
     const int tile = block_x() - part.first_tile;
-    const int mine_row = thread_index() >> 4, mine = thread_index() & 15;
-    const int n = tile * kTileRows + mine;
-    float bias = 0, residual[kCols] = {};  // on their way while the products are added up
-    const bool has_bias = part.bias, has_residual = part.residual;
-    const bool is_mine = mine_row < kTileRows && n < part.n_out;
-    if (is_mine && has_bias) bias = part.bias[n];
-#pragma unroll
-    for (int col = 0; col < kCols; ++col) {
+    TilePlace place = tile_place(a, part, tile);
+    if (kCols <= 2 && block_y() == 0) {
+        if (kCopiesAhead && a.is_staged)
+            stage_tile<kSlices * kWarp>(place, launch_shared());
+        else if (thread_index() == 0)
+            prefetch_tile(place);
+        prefetch_ahead(a);
+    }
+    const Step& step = *a.step;
+    const int n_rows = rows_of(step, a.is_selected), first_col = block_y() * kCols;
+    const int mine_row = thread_index() >> 4;
+    const Column column = column_of(a, part, tile, thread_index() & 15);
+    const bool is_mine = mine_row < kTileRows && column.n < part.n_out;
+    // On their way while the products are added up, where there are registers for it.
+    constexpr bool kIsEarly = kCols <= 2;
+    Extras extras[kCols];
+    const auto load_constants = [&](int col) {
         const int row = (first_col + col) * kTileRows + mine_row;
-        if (is_mine && has_residual && row < n_rows)
-            residual[col] = part.residual[int64(row) * part.n_out + n];
+        extras[col] = constants_of(a, step, part, column, row, is_mine && row < n_rows);
+    };
+    const auto load_residual = [&](int col) {
+        const int row = (first_col + col) * kTileRows + mine_row;
+        if (is_mine && part.residual && row < n_rows)
+            extras[col].residual = part.residual[int64(row) * part.n_out + column.n];
+    };
+#pragma unroll
+    for (int col = 0; kIsEarly && col < kCols; ++col) load_constants(col);
+    begin_after_others();
+    if (first_col * kTileRows >= n_rows) return;
+#pragma unroll
+    for (int col = 0; kIsEarly && col < kCols; ++col) load_residual(col);
+    if (kCols <= 2 && kCopiesAhead) {
+        groups_left<0>();
+        block_sync();
     }
+    const LanePlace at{
+        place.quants,
+        place.scales,
+        reinterpret_cast<const uint32*>(a.x) +
+            int64(first_col) * a.n_blocks * (kTileRows * kBlock / 4),
+        reinterpret_cast<const RowScale*>(a.x_scales) + int64(first_col) * a.n_blocks * kTileRows,
+        int64(a.n_blocks) * (kTileRows * kBlock / 4),
+        int64(a.n_blocks) * kTileRows};
     Slice<kCols, kHalves> slice = {};
-    switch (part.format) {
-        case kInt4:
-            add_slice<kInt4, kCols, kHalves, kSlices>(slice, a, part, tile, first_col);
-            break;
-        case kInt5:
-            add_slice<kInt5, kCols, kHalves, kSlices>(slice, a, part, tile, first_col);
-            break;
-        case kInt6:
-            add_slice<kInt6, kCols, kHalves, kSlices>(slice, a, part, tile, first_col);
-            break;
-        default: add_slice<kInt8, kCols, kHalves, kSlices>(slice, a, part, tile, first_col);
-    }
+    add_slice_of<kSlices>(slice, part.format, a.n_blocks, warp_index(), at);
 #pragma unroll
     for (int col = 0; col < kCols; ++col) {
         if (col > 0) block_sync();
@@ -248,21 +377,20 @@ DEV void linear(const LinearArgs& a) {
         for (int i = 0; i < 4 * kHalves; ++i)
             shown[warp_index()][tile_col(i)][tile_row(i)] = slice.acc[col][i];
         block_sync();
-        const int row = (first_col + col) * kTileRows + mine_row;
-        if (!is_mine || row >= n_rows) continue;
+        if (mine_row >= kShownRows) continue;  // whole warps
+        if (!kIsEarly) load_constants(col), load_residual(col);
+        const int row = (first_col + col) * kTileRows + mine_row, mine = thread_index() & 15;
         float sum = shown[0][mine_row][mine];
 #pragma unroll
         for (int i = 1; i < kSlices; ++i) sum += shown[i][mine_row][mine];
-        if (has_bias) sum += bias;
-        if (has_residual) sum += residual[col];
-        part.out[int64(row) * part.n_out + n] = sum;
+        write_result(a, step, part, column, is_mine && row < n_rows, row, sum, extras[col]);
     }
 }
 
 KERNEL(linear_8, kFewSlices* kWarp, LinearArgs) {
     linear<1, kFewHalves, kFewSlices>(a);
 }
-KERNEL(linear_16, kFewSlices* kWarp, LinearArgs) {
+DENSE_KERNEL(linear_16, kFewSlices* kWarp, 3, LinearArgs) {
     linear<1, 2, kFewSlices>(a);
 }
 KERNEL(linear_32, kFewSlices* kWarp, LinearArgs) {

@@ -15,9 +15,12 @@
 // half_word(j); the products are floats, each the sum of one row's alone.
 // copy_ahead(to, from) begins to copy 16 bytes to shared memory, where kCopiesAhead, and does it
 // otherwise; end_of_group() ends a group of copies, groups_left<n>() waits until n are under way.
+// launch_shared() is the shared memory that a launch asks for beside a kernel's own.
 // halves(low, high) are two numbers in a word, from_other_half(v) what the lane 16 away shows;
 // exp2_of may take for zero what is too small to be normal, maximum may pass over NaN.
-// A DENSE_KERNEL takes few enough registers for two of its blocks to share a multiprocessor.
+// dot4(a, b, sum) adds the products of four int8; the last bits of inverse and inverse_root may be
+// wrong.
+// A DENSE_KERNEL takes few enough registers for n_blocks of it to share a multiprocessor.
 // begin_after_others() waits for the kernels before this one, where they may still be running; the
 // step's inputs and constants may be read before it. By prefetch(p, n) one thread asks for n bytes
 // from p, both multiples of 16, before they are needed.
@@ -30,6 +33,7 @@ using uint8 = unsigned char;
 using uint16 = unsigned short;
 using uint32 = unsigned int;
 using int64 = long long;
+using uint64 = unsigned long long;
 
 #if defined(GPU_EMULATED)
 #include "platform_emulated.h"

@@ -3,11 +3,17 @@
 
 #define KERNEL(name, threads, Args) \
     extern "C" __global__ void __launch_bounds__(threads) name(const Args a)
-#define DENSE_KERNEL(name, threads, Args) \
-    extern "C" __global__ void __launch_bounds__(threads, 2) name(const Args a)
+#define DENSE_KERNEL(name, threads, n_blocks, Args) \
+    extern "C" __global__ void __launch_bounds__(threads, n_blocks) name(const Args a)
 #define DEV static __device__ __forceinline__
 #define DEV_MEMBER __device__ __forceinline__
 #define SHARED __shared__
+
+// What a launch asks for beside a kernel's own.
+DEV unsigned char* launch_shared() {
+    extern __shared__ __align__(16) unsigned char memory[];
+    return memory;
+}
 
 DEV int thread_index() {
     return threadIdx.x;
@@ -61,8 +67,19 @@ DEV float maximum(float a, float b) {
 DEV float log_of(float x) {
     return logf(x);
 }
-DEV float square_root(float x) {
-    return sqrtf(x);
+DEV float inverse_root(float x) {
+    float result;
+    asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+    return result;
+}
+DEV float inverse(float x) {
+    float result;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+    return result;
+}
+DEV int dot4(uint32 a, uint32 b, int sum) {
+    asm("dp4a.s32.s32 %0, %1, %2, %0;" : "+r"(sum) : "r"(a), "r"(b));
+    return sum;
 }
 DEV float nearest(float x) {
     return rintf(x);

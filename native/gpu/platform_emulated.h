@@ -7,6 +7,7 @@
 #include <ucontext.h>
 
 #include <cmath>
+#include <cstdint>
 #include <cstring>
 #include <memory>
 #include <vector>
@@ -32,6 +33,7 @@ struct Fiber {
 
 struct Block {
     int n_threads = 0, nx = 0, x = 0, y = 0, z = 0, thread = 0;
+    unsigned char* shared = nullptr;  // what the launch asked for
     bool has_moved = false;
     jmp_buf scheduler;
     Barrier all, warps[kMostThreads / 32];
@@ -113,15 +115,21 @@ inline bool run_block(int n_threads, void (*body)(const void*), const void* args
     return true;
 }
 
-// 0, or 1 where a block did not end.
-inline int launch(int nx, int ny, int nz, int n_threads, void (*body)(const void*),
-                  const void* args) {
+// 0; 1 where a block did not end, 2 where one wrote behind the shared memory it had.
+inline int launch(int nx, int ny, int nz, int n_threads, int shared_bytes,
+                  void (*body)(const void*), const void* args) {
+    constexpr size_t kGuard = 4096;
+    constexpr unsigned char kUntouched = 0xff;  // numbers never written are no numbers
     Block& b = block();
+    std::vector<unsigned char> shared(size_t(shared_bytes) + kGuard + 16, kUntouched);
+    b.shared = shared.data() + (16 - reinterpret_cast<uintptr_t>(shared.data()) % 16) % 16;
     b.nx = nx;
     for (b.z = 0; b.z < nz; ++b.z)
         for (b.y = 0; b.y < ny; ++b.y)
             for (b.x = 0; b.x < nx; ++b.x)
                 if (!run_block(n_threads, body, args)) return 1;
+    for (size_t i = 0; i < kGuard; ++i)
+        if (b.shared[size_t(shared_bytes) + i] != kUntouched) return 2;
     return 0;
 }
 
@@ -144,16 +152,16 @@ T exchange(const T& value, int lane) {
 #define KERNEL(name, threads, Args)                                                  \
     static void name##_body(const Args& a);                                          \
     extern "C" __attribute__((visibility("default"))) int name##__launch(            \
-        int nx, int ny, int nz, int n_threads, const void* args) {                   \
+        int nx, int ny, int nz, int n_threads, int shared_bytes, const void* args) { \
         return emulated::launch(                                                     \
-            nx, ny, nz, n_threads,                                                   \
+            nx, ny, nz, n_threads, shared_bytes,                                     \
             [](const void* p) { name##_body(*static_cast<const Args*>(p)); }, args); \
     }                                                                                \
     extern "C" __attribute__((visibility("default"))) int name##__args_bytes() {     \
         return int(sizeof(Args));                                                    \
     }                                                                                \
     static void name##_body(const Args& a)
-#define DENSE_KERNEL KERNEL
+#define DENSE_KERNEL(name, threads, n_blocks, Args) KERNEL(name, threads, Args)
 #define DEV static inline
 #define DEV_MEMBER inline
 #define SHARED static
@@ -175,6 +183,9 @@ DEV int block_y() {
 }
 DEV int block_z() {
     return emulated::block().z;
+}
+DEV unsigned char* launch_shared() {
+    return emulated::block().shared;
 }
 DEV void block_sync() {
     emulated::wait(emulated::block().all);
@@ -207,8 +218,15 @@ DEV float maximum(float a, float b) {
 DEV float log_of(float x) {
     return std::log(x);
 }
-DEV float square_root(float x) {
-    return std::sqrt(x);
+DEV float inverse_root(float x) {
+    return 1.0f / std::sqrt(x);
+}
+DEV float inverse(float x) {
+    return 1.0f / x;
+}
+DEV int dot4(uint32 a, uint32 b, int sum) {
+    for (int i = 0; i < 32; i += 8) sum += int(int8(a >> i)) * int(int8(b >> i));
+    return sum;
 }
 DEV float nearest(float x) {
     return std::rint(x);
@@ -240,7 +258,11 @@ DEV uint32 from_other_half(uint32 v) {
     return shuffle_xor(v, 16);
 }
 
+#if defined(EMULATED_QUADS)
+constexpr bool kCopiesAhead = true;
+#else
 constexpr bool kCopiesAhead = false;
+#endif
 DEV void copy_ahead(void* to, const void* from) {
     std::memcpy(to, from, 16);
 }

@@ -10,10 +10,15 @@
 #define KERNEL(name, threads, Args)                                                           \
     extern "C" __global__ void __attribute__((amdgpu_flat_work_group_size(1, threads))) name( \
         const Args a)
-#define DENSE_KERNEL KERNEL
+#define DENSE_KERNEL(name, threads, n_blocks, Args) KERNEL(name, threads, Args)
 #define DEV static __device__ inline __attribute__((always_inline))
 #define DEV_MEMBER __device__ inline __attribute__((always_inline))
 #define SHARED __shared__
+
+DEV unsigned char* launch_shared() {
+    extern __shared__ __attribute__((aligned(16))) unsigned char memory[];
+    return memory;
+}
 
 DEV int thread_index() {
     return __builtin_amdgcn_workitem_id_x();
@@ -74,8 +79,14 @@ DEV float maximum(float a, float b) {
 DEV float log_of(float x) {
     return __builtin_amdgcn_logf(x) * 0.693147180559945309417f;
 }
-DEV float square_root(float x) {
-    return __builtin_amdgcn_sqrtf(x);
+DEV float inverse_root(float x) {
+    return __builtin_amdgcn_rsqf(x);
+}
+DEV float inverse(float x) {
+    return __builtin_amdgcn_rcpf(x);
+}
+DEV int dot4(uint32 a, uint32 b, int sum) {
+    return __builtin_amdgcn_sudot4(true, int(a), true, int(b), sum, false);
 }
 DEV float nearest(float x) {
     return __builtin_rintf(x);

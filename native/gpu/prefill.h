@@ -137,12 +137,15 @@ DEV void merge_split(const Weighed& w, const FromShared<kDims>& from, Running<kD
 
 template <int kDims>
 DEV void write_merged(const Running<kDims>& r, const RowPlaces& to) {
+    OfRows shares;
+#pragma unroll
+    for (int row = 0; row < kLaneRows; ++row) shares[row] = inverse(r.all.sum[row]);
 #pragma unroll
     for (int d = 0; d < kDims / 16; ++d)
 #pragma unroll
         for (int i = 0; i < 8; ++i) {
             const int row = element_row(i);
-            if (to.at[row]) to.at[row][16 * d + element_col(i)] = r.out[d][i] / r.all.sum[row];
+            if (to.at[row]) to.at[row][16 * d + element_col(i)] = r.out[d][i] * shares[row];
         }
 }
 
@@ -219,12 +222,12 @@ DEV void prefill(const AttentionArgs& a) {
     prefill_at(a, step, queries_of(a, step), at.y, at.y, at.z, all, shared);
 }
 
-DENSE_KERNEL(prefill_32, kAttentionThreads, AttentionArgs) {
+DENSE_KERNEL(prefill_32, kAttentionThreads, 2, AttentionArgs) {
     prefill<32>(a);
 }
-DENSE_KERNEL(prefill_64, kAttentionThreads, AttentionArgs) {
+DENSE_KERNEL(prefill_64, kAttentionThreads, 2, AttentionArgs) {
     prefill<64>(a);
 }
-DENSE_KERNEL(prefill_128, kAttentionThreads, AttentionArgs) {
+DENSE_KERNEL(prefill_128, kAttentionThreads, 2, AttentionArgs) {
     prefill<128>(a);
 }

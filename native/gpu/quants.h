@@ -3,12 +3,13 @@
 // Tiles of 16 rows by blocks of 32 columns, all blocks of a tile in a row. The numbers of a block:
 //   kInt4  [row][16]        low nibbles are columns 0..15, high ones 16..31; value d * q + m
 //   kInt5  kInt4's, then [row] 32 bits: the fifth bit of each column;        value d * q + m
-//   kInt6  kInt4's, then [row][8]: two more bits of four columns a byte;     value d * (q - 32),
+//   kInt6  kInt4's, then [row][half] 32 bits: two more bits of each column;  value d * (q - 32),
 //          a d for each half of the columns
 //   kInt8  [half][row][16];                                                  value d * q
 //   kFloat [row][column] of floats, for embedding tables alone, without tiles
 // and a word of scales for each row: two halves, (d, m), (d of each half) or (d, 0).
-// So a warp's loads of one word a lane are of neighbouring words, whatever its lanes hold.
+// Of the columns 4 j + c of a half h, byte c has a bit more as its bit 4 h + j, two as 2 j and
+// next. So a warp's loads of one word a lane are of neighbouring words, whatever its lanes hold.
 //
 // Activations are rounded to int8 by the block, and lie as kInt8 does, with two floats a row and
 // block: the scale, and the scale times the sum of the rounded numbers, for what minima cost.
@@ -21,15 +22,6 @@ enum Format { kInt4 = 0, kInt5 = 1, kInt6 = 2, kInt8 = 3, kFloat = 4 };
 
 DEV int block_bytes_of(int format) {
     return kTileRows * (format == kInt4 ? 16 : format == kInt5 ? 20 : format == kInt6 ? 24 : 32);
-}
-
-// The bits of four columns, as the bit `at` of four bytes.
-DEV uint32 spread_bits(uint32 bits, int at) {
-    return ((bits & 15) * 0x00204081u & 0x01010101u) << at;
-}
-
-DEV uint32 spread_pairs(uint32 byte) {
-    return (byte & 3) << 4 | (byte & 12) << 10 | (byte & 48) << 16 | (byte & 192) << 22;
 }
 
 // Where the word lies that has word j of half h of one row, and the one with the rest of its bits.
@@ -46,8 +38,8 @@ DEV uint32 weight_word(int format, uint32 word, uint32 more, int h, int j) {
     if (format == kInt8) return word;
     const uint32 low = word >> (4 * h) & 0x0f0f0f0fu;
     if (format == kInt4) return low;
-    if (format == kInt5) return low | spread_bits(more >> (16 * h + 4 * j), 4);
-    const uint32 q = low | spread_pairs(more >> (8 * j) & 255);
+    if (format == kInt5) return low | (more >> (4 * h + j) & 0x01010101u) << 4;
+    const uint32 q = low | (more >> (2 * j) & 0x03030303u) << 4;
     // q - 32 in every byte: no byte borrows from its neighbour with the top bit set meanwhile.
     return ((q | 0x80808080u) - 0x20202020u) ^ 0x80808080u;
 }

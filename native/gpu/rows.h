@@ -6,6 +6,12 @@
 
 constexpr int kRowThreads = 256;
 
+// Numbers that lie side by side, loaded at once.
+template <int n>
+struct alignas(4 * n) Floats {
+    float at[n];
+};
+
 struct RowShared {
     float of_warp[kRowThreads / kWarp];
 };
@@ -35,6 +41,22 @@ KERNEL(embed, kRowThreads, EmbedArgs) {
                      a.scales + block * kTileRows, token % kTileRows, col % kBlock);
 }
 
+// Makes of a step of one row the one that follows it: the next position, of the token just chosen.
+struct AdvanceArgs {
+    Step* step;
+    const int* chosen;
+};
+
+KERNEL(advance, kWarp, AdvanceArgs) {
+    begin_after_others();
+    if (thread_index() != 0) return;
+    Step& s = *a.step;
+    ++s.n_past;
+    ++const_cast<int*>(s.positions)[0];
+    const int token = a.chosen[0];  // -1 where the logits were no numbers
+    const_cast<int*>(s.tokens)[0] = token < 0 ? 0 : token;
+}
+
 // The sum over a block's threads, the same for all.
 DEV float block_sum(RowShared& shared, float v) {
     float (&of_warp)[kRowThreads / kWarp] = shared.of_warp;
@@ -56,49 +78,57 @@ struct NormArgs {
     float eps;
 };
 
-DEV float inverse_rms(RowShared& shared, const float* x, int n, float eps) {
-    constexpr int kAtOnce = 4;  // loads under way; zeros add nothing
+// ---- the root of the mean square ----
+//
+// A warp takes a stretch of 256 columns, each lane eight neighbouring ones. Their squares are added
+// up lane by lane and then over the lanes, stretches in order, whoever asks.
+
+constexpr int kRun = 8, kStretch = kRun * kWarp, kMostStretches = 128;
+
+struct Stretch {
+    float at[kRun];
+};
+
+DEV int n_stretches_of(int width) {
+    return (width + kStretch - 1) / kStretch;
+}
+
+DEV float squares_of(const Stretch& x) {
     float sum = 0;
-#pragma unroll 1
-    for (int first = thread_index(); first < n; first += kAtOnce * kRowThreads) {
-        float values[kAtOnce];
 #pragma unroll
-        for (int i = 0; i < kAtOnce; ++i)
-            values[i] = first + i * kRowThreads < n ? x[first + i * kRowThreads] : 0.0f;
-#pragma unroll
-        for (int i = 0; i < kAtOnce; ++i) sum = multiply_add(values[i], values[i], sum);
-    }
-    return 1.0f / square_root(block_sum(shared, sum) / float(n) + eps);
+    for (int i = 0; i < kRun; ++i) sum = multiply_add(x.at[i], x.at[i], sum);
+    return warp_sum(sum);
+}
+
+DEV float inverse_of(const float* squares, int width, float eps) {
+    float sum = 0;
+    for (int i = 0; i < n_stretches_of(width); ++i) sum += squares[i];
+    return inverse_root(sum / float(width) + eps);
 }
 
 KERNEL(rms_norm, kRowThreads, NormArgs) {
-    SHARED RowShared shared;
+    SHARED float squares[kMostStretches];
     begin_after_others();
     const Step& s = *a.step;
     const int64 row = block_y();
     if (row >= rows_of(s, a.is_selected)) return;
     const int64 first = row * a.width + block_x() * a.group;
-    const float inverse = inverse_rms(shared, a.x + first, a.group, a.eps);
+    for (int i = warp_index(); i < n_stretches_of(a.group); i += kRowThreads / kWarp) {
+        const int col = i * kStretch + kRun * lane_index();
+        Stretch x;
+#pragma unroll
+        for (int j = 0; j < kRun; ++j) x.at[j] = col + j < a.group ? a.x[first + col + j] : 0.0f;
+        const float sum = squares_of(x);
+        if (lane_index() == 0) squares[i] = sum;
+    }
+    block_sync();
+    const float inverse = inverse_of(squares, a.group, a.eps);
     for (int i = thread_index(); i < a.group; i += kRowThreads)
         a.out[first + i] = a.x[first + i] * inverse * a.weight[i];
 }
 
-enum Source { kPlain = 0, kNormed = 1, kSiluMul = 2 };
-
-// x rounded to int8 by blocks of 32, or of 256 where `is_super`, as quants.h says: x itself, its
-// rms_norm, or silu(x) * up.
-struct QuantizeArgs {
-    const Step* step;
-    const float* x;
-    const float* other;  // the norm's weight, or up
-    int8* out;
-    float* scales;
-    int width, source, is_super, is_selected;
-    float eps;
-};
-
 DEV float silu(float x) {
-    return x / (1.0f + exp_of(-x));
+    return x * inverse(1.0f + exp_of(-x));
 }
 
 DEV float block_max(RowShared& shared, float v) {
@@ -110,52 +140,6 @@ DEV float block_max(RowShared& shared, float v) {
     float best = of_warp[0];
     for (int w = 1; w < kRowThreads / kWarp; ++w) best = larger(best, of_warp[w]);
     return best;
-}
-
-// What a number's magnitude counts as: a comparison with NaN is false, it must stay visible.
-DEV float sized(float value) {
-    const float size = magnitude(value);
-    return size < 3.0e38f ? size : 3.4e38f;
-}
-
-// One number of a block of 32 that a warp holds, a lane each; `most` is the largest magnitude of
-// what shares a scale.
-DEV void write_rounded(int8* out, float* scales, int64 row, int col, int width, float value,
-                       float most) {
-    const bool is_broken = !(most < 3.0e38f);
-    const float scale = is_broken ? bits_to_float(0x7fc00000u) : most / 127.0f;
-    const float factor = !is_broken && most >= 0x1p-120f ? 127.0f / most : 0.0f;
-    const int q = is_broken ? 0 : int(nearest(value * factor));
-    int sum = q;
-    for (int mask = 16; mask; mask >>= 1) sum += shuffle_xor(sum, mask);
-    if (col >= width) return;
-    const int64 block = row / kTileRows * (width / kBlock) + col / kBlock;
-    const int in_tile = int(row % kTileRows), in_block = col % kBlock;
-    out[((block * 2 + in_block / 16) * kTileRows + in_tile) * 16 + in_block % 16] = int8(q);
-    if (in_block == 0) {
-        scales[(block * kTileRows + in_tile) * 2] = scale;
-        scales[(block * kTileRows + in_tile) * 2 + 1] = scale * float(sum);
-    }
-}
-
-KERNEL(quantize, kRowThreads, QuantizeArgs) {
-    SHARED RowShared shared;
-    begin_after_others();
-    const Step& s = *a.step;
-    const int col = block_x() * kRowThreads + thread_index();
-    const int64 row = block_y();
-    if (row >= rows_of(s, a.is_selected)) return;
-    const float* x = a.x + row * a.width;
-    const float* other = a.source == kSiluMul ? a.other + row * a.width : a.other;
-    float value = 0, with = 1;
-    if (col < a.width) {
-        value = x[col];
-        if (a.source != kPlain) with = other[col];
-    }
-    if (a.source == kNormed) value = value * inverse_rms(shared, x, a.width, a.eps) * with;
-    if (a.source == kSiluMul) value = silu(value) * with;
-    const float most = a.is_super ? block_max(shared, sized(value)) : warp_max(sized(value));
-    write_rounded(a.out, a.scales, row, col, a.width, value, most);
 }
 
 struct SiluMulArgs {
@@ -175,12 +159,20 @@ KERNEL(silu_mul, kRowThreads, SiluMulArgs) {
     a.out[i] = silu(a.gate[i]) * a.up[i];
 }
 
-// out[row, first + i] = x[row, i]; or the selected rows of x, where `takes_selected`.
+// Of several x side by side, each from its column on.
+constexpr int kMostCopies = 8;
+
+struct CopyPart {
+    const float* x;
+    int width, first;
+};
+
+// out[row, first + i] = x[row, i] of each part; or the selected rows of x, where `takes_selected`.
 struct CopyArgs {
     const Step* step;
-    const float* x;
     float* out;
-    int width, out_width, first, is_selected, takes_selected;
+    int n_parts, out_width, is_selected, takes_selected;
+    CopyPart parts[kMostCopies];
 };
 
 KERNEL(copy_rows, kRowThreads, CopyArgs) {
@@ -188,7 +180,12 @@ KERNEL(copy_rows, kRowThreads, CopyArgs) {
     const Step& s = *a.step;
     const int col = block_x() * kRowThreads + thread_index();
     const int64 row = block_y();
-    if (row >= rows_of(s, a.is_selected) || col >= a.width) return;
+    if (row >= rows_of(s, a.is_selected)) return;
     const int64 from = a.takes_selected ? s.out_rows[row] : row;
-    a.out[row * a.out_width + a.first + col] = a.x[from * a.width + col];
+    for (int i = 0; i < a.n_parts; ++i) {
+        const CopyPart& part = a.parts[i];
+        const int at = col - part.first;
+        if (at >= 0 && at < part.width)
+            a.out[row * a.out_width + col] = part.x[from * part.width + at];
+    }
 }

@@ -154,17 +154,17 @@ DEV void sparse_prefill(const SparseArgs& a) {
         const int n_after = (keys.end + kSplitKeys - 1) / kSplitKeys - first_after;
         return SomeSplits{splits + 1, splits[0], first_after, splits[0] + n_after};
     };
-    const Queries queries{1, rows_of(step, all.is_selected), 0};
+    const Queries queries{1, rows_of(step, all.is_selected), 0, 0, 0};
     prefill_at(all, step, queries, head, head / (all.n_head / all.kv.n_kv), block_z(), some,
                shared);
 }
 
-DENSE_KERNEL(sparse_prefill_32, kAttentionThreads, SparseArgs) {
+DENSE_KERNEL(sparse_prefill_32, kAttentionThreads, 2, SparseArgs) {
     sparse_prefill<32>(a);
 }
-DENSE_KERNEL(sparse_prefill_64, kAttentionThreads, SparseArgs) {
+DENSE_KERNEL(sparse_prefill_64, kAttentionThreads, 2, SparseArgs) {
     sparse_prefill<64>(a);
 }
-DENSE_KERNEL(sparse_prefill_128, kAttentionThreads, SparseArgs) {
+DENSE_KERNEL(sparse_prefill_128, kAttentionThreads, 2, SparseArgs) {
     sparse_prefill<128>(a);
 }

@@ -29,6 +29,10 @@ struct AttentionArgs {
     float* partial;  // (rows, H, splits, 4 + D), where the splits have blocks of their own
     int n_head, window, is_block, is_selected, n_splits;  // n_splits 0: there are none
     float scale;
+    int group;           // heads that share a KV head
+    uint32 group_share;  // 2^32 / group, rounded up, or 0 of one
+    int tiles_shift;     // a row's heads of a group have 1 << tiles_shift tiles of their own
+    int pad;
 };
 
 // The keys one row sees: [first, end) in logical order.
@@ -48,13 +52,20 @@ DEV Keys keys_of(const AttentionArgs& a, const Step& s, int row) {
 // different slots, branches of a tree, have tiles of their own.
 struct Queries {
     int group, n_rows, is_tree;
+    uint32 group_share;
+    int tiles_shift;  // a row of a tree has 1 << tiles_shift tiles
 
-    DEV_MEMBER int n_tiles_of_row() const { return (group + kQueries - 1) / kQueries; }
+    // i / group, exact as far as there are queries.
+    DEV_MEMBER int row_of(int i) const {
+        return group_share ? int((uint64(uint32(i)) * group_share) >> 32) : i;
+    }
     DEV_MEMBER int row(int tile, int i) const {
-        return is_tree ? tile / n_tiles_of_row() : (tile * kQueries + i) / group;
+        return is_tree ? tile >> tiles_shift : row_of(tile * kQueries + i);
     }
     DEV_MEMBER int head(int tile, int i) const {
-        return is_tree ? tile % n_tiles_of_row() * kQueries + i : (tile * kQueries + i) % group;
+        const int query = tile * kQueries + i;
+        if (is_tree) return (tile & ((1 << tiles_shift) - 1)) * kQueries + i;
+        return query - row_of(query) * group;
     }
     DEV_MEMBER bool exists(int tile, int i) const {
         return row(tile, i) < n_rows && head(tile, i) < group;
@@ -62,7 +73,7 @@ struct Queries {
 };
 
 DEV Queries queries_of(const AttentionArgs& a, const Step& step) {
-    return {a.n_head / a.kv.n_kv, rows_of(step, a.is_selected), !step.is_chain};
+    return {a.group, rows_of(step, a.is_selected), !step.is_chain, a.group_share, a.tiles_shift};
 }
 
 // ---- rows as the matrix unit takes them ----
@@ -100,8 +111,8 @@ DEV void keep_first(LaneHalves (&values)[2], int n_left) {
         }
 }
 
-// A warp's queries. `low` and `high` bound the keys that a lane's rows see, [first, end) those that
-// any of the warp's sees and [all_first, all_end) those that all see.
+// A warp's queries. `low` and `high` bound the keys that a lane's rows see, [first, end) all that
+// any of the warp's sees and [all_first, all_end) has none that one of them does not.
 template <int kDims>
 struct Asked {
     LaneHalves of[kDims / 16];
@@ -109,19 +120,34 @@ struct Asked {
     int first, end, all_first, all_end;
 };
 
-DEV int least_of_warp(int v) {
-    for (int mask = 16; mask; mask >>= 1) {
-        const int other = shuffle_xor(v, mask);
-        v = other < v ? other : v;
+// What bounds the keys of a tile's rows, without asking every lane: rows see the more the later
+// they come, and those of a tree at least what was there before the step.
+template <int kDims>
+DEV void bound(const AttentionArgs& a, const Step& s, const Queries& queries, int tile,
+               Asked<kDims>& asked) {
+    const int last = queries.row(tile, kQueries - 1);
+    if (queries.row(tile, 0) >= queries.n_rows) {
+        asked.first = asked.all_end = 0x7fffffff;
+        asked.end = asked.all_first = 0;
+        return;
     }
-    return v;
+    Keys least = keys_of(a, s, queries.row(tile, 0));
+    Keys most = keys_of(a, s, last < queries.n_rows ? last : queries.n_rows - 1);
+    if ((!s.is_chain || a.is_selected) && !queries.is_tree) {
+        const int n = s.n_past + s.n_rows;
+        least = {0, a.window > 0 && s.n_past + 1 > a.window ? s.n_past + 1 - a.window : 0,
+                 s.n_past + 1};
+        most = {0, a.window > 0 && n > a.window ? n - a.window : 0, n};
+    }
+    asked.first = least.first;
+    asked.all_end = least.end;
+    asked.all_first = most.first;
+    asked.end = most.end;
 }
 
 template <int kDims>
 DEV void ask(const AttentionArgs& a, const Step& step, const Queries& queries, int kv_head,
              int tile, Asked<kDims>& asked) {
-    constexpr int kNever = 0x7fffffff;
-    int first = kNever, end = 0, all_first = 0, all_end = kNever;
 #pragma unroll
     for (int i = 0; i < kLaneRows; ++i) {
         const int query = lane_row(i), row = queries.row(tile, query);
@@ -129,24 +155,20 @@ DEV void ask(const AttentionArgs& a, const Step& step, const Queries& queries, i
         const Keys keys = exists ? keys_of(a, step, row) : Keys{0, 0, 0};
         asked.low[i] = keys.first;
         asked.high[i] = keys.end;
-        if (exists) {
-            first = keys.first < first ? keys.first : first;
-            end = keys.end > end ? keys.end : end;
-            all_first = keys.first > all_first ? keys.first : all_first;
-            all_end = keys.end < all_end ? keys.end : all_end;
-        }
         const int head = exists ? kv_head * queries.group + queries.head(tile, query) : 0;
         const float* q = a.q + (int64(exists ? row : 0) * a.n_head + head) * kDims;
 #pragma unroll
-        for (int f = 0; f < kDims / 16 * kHalfWords; ++f) {
-            const float* two = q + 2 * run_word(f, kDims / 2);
-            asked.of[f / kHalfWords][i][f % kHalfWords] = exists ? halves(two[0], two[1]) : 0;
+        for (int f = 0; f < kDims / 16 * kHalfWords; f += 4) {  // a run of words
+            Floats<4> eight[2] = {};
+            const auto* from = reinterpret_cast<const Floats<4>*>(q + 2 * run_word(f, kDims / 2));
+            if (exists) eight[0] = from[0], eight[1] = from[1];
+#pragma unroll
+            for (int n = 0; n < 4; ++n)
+                asked.of[(f + n) / kHalfWords][i][(f + n) % kHalfWords] =
+                    halves(eight[n / 2].at[n % 2 * 2], eight[n / 2].at[n % 2 * 2 + 1]);
         }
     }
-    asked.first = least_of_warp(first);
-    asked.end = -least_of_warp(-end);
-    asked.all_first = -least_of_warp(-all_first);
-    asked.all_end = least_of_warp(all_end);
+    bound(a, step, queries, tile, asked);
 }
 
 // ---- where a split's keys and values are taken from ----
@@ -255,27 +277,6 @@ DEV Gathered<kDims> gathered(const AttentionArgs& a, const Step& s, int row, int
     }
     return from;
 }
-
-// Of another source, with the values asked for before the keys are needed.
-template <int kDims, class From>
-struct Early {
-    static constexpr int kAtOnce = kDims / 16;
-    From from;
-    int n_left;
-    LaneHalves held[kDims / 16][kSplitBlocks][2];
-
-    DEV_MEMBER void keys(int block, int c, int d, KeyPiece<kDims>& to) const {
-        from.keys(block, c, d, to);
-    }
-    DEV_MEMBER void values(int block, int d, LaneHalves (&to)[2]) const {
-#pragma unroll
-        for (int c = 0; c < 2; ++c)
-#pragma unroll
-            for (int i = 0; i < kLaneRows; ++i)
-#pragma unroll
-                for (int j = 0; j < kHalfWords; ++j) to[c][i][j] = held[d][block][c][i][j];
-    }
-};
 
 // ---- one split ----
 

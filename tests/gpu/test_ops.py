@@ -104,12 +104,14 @@ def test_rms_norm(emulated: GpuBackend, width: int) -> None:
 
 @pytest.mark.parametrize("makes", ["norm", "silu_mul"])
 @pytest.mark.parametrize("quant", ["Q8_0", "Q6_K"])
+@pytest.mark.parametrize("n_rows", [1, 5])
 def test_what_is_rounded_as_it_is_computed_is_what_is_computed_first(
-    emulated: GpuBackend, makes: str, quant: str
+    any_lanes: GpuBackend, makes: str, quant: str, n_rows: int
 ) -> None:
+    emulated = any_lanes
     weight, data, _ = weight_of(quant, 32, 256)
     scale, scale_data = f32_weight("s", rows_of(1, 256, 3)[0])
-    x = rows_of(5, 256)
+    x = rows_of(n_rows, 256)
 
     def make(p: Program, a: Activation) -> Activation:
         return p.rms_norm(a, scale, 1e-6) if makes == "norm" else p.silu_mul(a, a)
@@ -122,6 +124,67 @@ def test_what_is_rounded_as_it_is_computed_is_what_is_computed_first(
     fused = ProgramRunner(lambda p, a: p.linear(make(p, a), weight), x, named, backend=emulated)
     apart = ProgramRunner(both, x, named, backend=emulated)
     np.testing.assert_array_equal(fused.run(), apart.run()[:, :32])
+
+
+@pytest.mark.parametrize("width", [4096, 9216])
+def test_a_wide_row_is_rounded_alone_as_beside_others(any_lanes: GpuBackend, width: int) -> None:
+    weight, data, meant = weight_of("Q8_0", 16, width)
+    scale, scale_data = f32_weight("s", rows_of(1, width, 3)[0])
+    x = rows_of(2, width)
+    run = ProgramRunner(
+        lambda p, a: p.linear(p.rms_norm(a, scale, 1e-6), weight),
+        x,
+        {"w": (weight, data), "s": (scale, scale_data)},
+        backend=any_lanes,
+    )
+    everything = run.run()
+    wide = x.astype(np.float64)
+    normed = wide / np.sqrt((wide**2).mean(axis=1, keepdims=True)) * scale_data.view(np.float32)
+    expected = rounded(normed, 32) @ meant.T
+    assert np.abs(everything - expected).max() < 3e-3 * np.abs(expected).max()
+    np.testing.assert_array_equal(run.run([1]), everything[[1]])
+
+
+@pytest.mark.parametrize("n_rows", [1, 2, 20, 70])
+@pytest.mark.parametrize("quant", ["Q5_0", "Q4_K"])
+def test_a_gate_and_an_up_make_their_product(
+    any_lanes: GpuBackend, quant: str, n_rows: int
+) -> None:
+    gate, gate_data, gate_meant = weight_of(quant, 40, 256)
+    up, up_data, up_meant = weight_of(quant, 40, 256)
+    up_data, up_meant = up_data.reshape(40, -1)[::-1].reshape(-1), up_meant[::-1]
+    up = Weight("up", up.n_out, up.n_cols, up.type_id)
+    x = rows_of(n_rows, 256)
+    named: Named = {"w": (gate, gate_data), "up": (up, up_data)}
+    run = ProgramRunner(
+        lambda p, a: p.silu_mul(p.linear(a, gate), p.linear(a, up)), x, named, backend=any_lanes
+    )
+    wide = rounded(x, 256 if quant in SUPER else 32)
+    g, u = wide @ gate_meant.T, wide @ up_meant.T
+    expected = g / (1 + np.exp(-g)) * u
+    found = run.run()
+    assert np.abs(found - expected).max() < 3e-3 * np.abs(expected).max()
+    np.testing.assert_array_equal(run.run([0]), found[:1])
+
+
+@pytest.mark.parametrize("n_parts", [3, 11])
+def test_parts_lie_side_by_side(emulated: GpuBackend, n_parts: int) -> None:
+    x = rows_of(3, 64)
+    scales = [f32_weight(f"s{i}", rows_of(1, 64, i)[0]) for i in range(n_parts)]
+
+    def build(p: Program, a: Activation) -> Activation:
+        return p.concat([p.rms_norm(a, scale, 1e-6) for scale, _ in scales])
+
+    named: Named = {scale.name: (scale, data) for scale, data in scales}
+    found = ProgramRunner(build, x, named, backend=emulated).run()
+    for i, (scale, data) in enumerate(scales):
+        alone = ProgramRunner(
+            lambda p, a, scale=scale: p.rms_norm(a, scale, 1e-6),
+            x,
+            {scale.name: (scale, data)},
+            backend=emulated,
+        )
+        np.testing.assert_array_equal(found[:, 64 * i : 64 * (i + 1)], alone.run())
 
 
 def test_silu_mul_over_the_whole_range(emulated: GpuBackend) -> None:

@@ -2,7 +2,7 @@
 have the same members in the same order there, and an emulated launch compares their sizes.
 """
 
-from ctypes import Structure, c_float, c_int, c_int64, c_uint64
+from ctypes import Structure, c_float, c_int, c_int64, c_uint32, c_uint64
 
 _address = c_uint64
 
@@ -34,29 +34,15 @@ class LinearPart(Structure):
         ("format", c_int),
         ("n_out", c_int),
         ("first_tile", c_int),
-        ("pad", c_int),
+        ("target", c_int),
     ]
 
 
-MOST_PARTS = 4  # linear.h: kMostParts
+MOST_PARTS = 8  # linear.h: kMostParts
 
 
 class Ahead(Structure):
     _fields_ = [("at", _address), ("n_bytes", c_int64)]
-
-
-class LinearArgs(Structure):
-    _fields_ = [
-        ("step", _address),
-        ("x", _address),
-        ("x_scales", _address),
-        ("n_parts", c_int),
-        ("n_blocks", c_int),
-        ("is_selected", c_int),
-        ("n_ahead", c_int),
-        ("parts", LinearPart * MOST_PARTS),
-        ("ahead", Ahead * (2 * MOST_PARTS)),
-    ]
 
 
 class EmbedArgs(Structure):
@@ -68,6 +54,10 @@ class EmbedArgs(Structure):
         ("format", c_int),
         ("n_cols", c_int),
     ]
+
+
+class AdvanceArgs(Structure):
+    _fields_ = [("step", _address), ("chosen", _address)]
 
 
 class NormArgs(Structure):
@@ -83,18 +73,27 @@ class NormArgs(Structure):
     ]
 
 
-class QuantizeArgs(Structure):
+class Rounding(Structure):
+    """rounding.h's: what is rounded, and how."""
+
     _fields_ = [
-        ("step", _address),
         ("x", _address),
         ("other", _address),
-        ("out", _address),
-        ("scales", _address),
         ("width", c_int),
         ("source", c_int),
         ("is_super", c_int),
-        ("is_selected", c_int),
         ("eps", c_float),
+    ]
+
+
+class QuantizeArgs(Structure):
+    _fields_ = [
+        ("step", _address),
+        ("rounding", Rounding),
+        ("out", _address),
+        ("scales", _address),
+        ("is_selected", c_int),
+        ("pad", c_int),
     ]
 
 
@@ -109,16 +108,22 @@ class SiluMulArgs(Structure):
     ]
 
 
+class CopyPart(Structure):
+    _fields_ = [("x", _address), ("width", c_int), ("first", c_int)]
+
+
+MOST_COPIES = 8  # rows.h: kMostCopies
+
+
 class CopyArgs(Structure):
     _fields_ = [
         ("step", _address),
-        ("x", _address),
         ("out", _address),
-        ("width", c_int),
+        ("n_parts", c_int),
         ("out_width", c_int),
-        ("first", c_int),
         ("is_selected", c_int),
         ("takes_selected", c_int),
+        ("parts", CopyPart * MOST_COPIES),
     ]
 
 
@@ -170,6 +175,40 @@ class AttentionArgs(Structure):
         ("is_selected", c_int),
         ("n_splits", c_int),
         ("scale", c_float),
+        ("group", c_int),
+        ("group_share", c_uint32),
+        ("tiles_shift", c_int),
+        ("pad", c_int),
+    ]
+
+
+class Turning(Structure):
+    _fields_ = [
+        ("kv", KvPlace),
+        ("table", _address),
+        ("is_neox", c_int),
+        ("head_shift", c_int),
+    ]
+
+
+class LinearArgs(Structure):
+    _fields_ = [
+        ("step", _address),
+        ("x", _address),
+        ("x_scales", _address),
+        ("n_parts", c_int),
+        ("n_blocks", c_int),
+        ("is_selected", c_int),
+        ("n_ahead", c_int),
+        ("n_tiles", c_int),
+        ("tiles_of_block", c_int),
+        ("is_staged", c_int),
+        ("pad", c_int),
+        ("rounding", Rounding),
+        ("attention", AttentionArgs),
+        ("turning", Turning),
+        ("parts", LinearPart * MOST_PARTS),
+        ("ahead", Ahead * (2 * MOST_PARTS)),
     ]
 
 

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.backends.gpu.driver import Address, Function, Graph, Grid
+from engine.backends.gpu.driver import Address, Event, Function, Graph, Grid
 from engine.errors import CompileError, DeviceLostError, DeviceMemoryError, NativeError
 
 _OUT_OF_MEMORY = 2
+# More shared memory than this must be allowed to a kernel first.
+_SHARED_BYTES = 32 * 1024
 _OPTIONS = (b"--fmad=false", b"--std=c++17", b"-default-device")
 
 
@@ -31,16 +33,18 @@ class CudaDriver:
         name = self._check("asking the device", cuda.cuDeviceGetName(128, device))
         self.device = name.split(b"\0")[0].decode()
         attribute = cuda.CUdevice_attribute
-        major, minor = (
+        major, minor, self.n_units = (
             self._check("asking the device", cuda.cuDeviceGetAttribute(which, device))
             for which in (
                 attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR,
                 attribute.CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
+                attribute.CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT,
             )
         )
         self.arch = f"sm_{major}{minor}"
         self._stream = self._check("opening a stream", cuda.cuStreamCreate(1))
         self._attributes = [self._early_launch()] if major >= 9 else []
+        self._is_fenced = False
 
     def _early_launch(self) -> Any:
         """Has a kernel's blocks placed while the one before it ends; it waits for that one itself
@@ -85,16 +89,34 @@ class CudaDriver:
         return function
 
     def launch(
-        self, function: Function, grid: Grid, n_threads: int, args: ctypes.Structure
+        self,
+        function: Function,
+        grid: Grid,
+        n_threads: int,
+        args: ctypes.Structure,
+        shared_bytes: int = 0,
     ) -> None:
+        if shared_bytes > _SHARED_BYTES:
+            self._allow_shared(function, shared_bytes)
         params = (ctypes.c_void_p * 1)(ctypes.addressof(args))
         config = self._cuda.CUlaunchConfig()
         config.gridDimX, config.gridDimY, config.gridDimZ = grid
         config.blockDimX, config.blockDimY, config.blockDimZ = n_threads, 1, 1
         config.hStream = self._stream
-        config.attrs, config.numAttrs = self._attributes, len(self._attributes)
+        config.sharedMemBytes = shared_bytes
+        attributes = [] if self._is_fenced else self._attributes
+        self._is_fenced = False
+        config.attrs, config.numAttrs = attributes, len(attributes)
         done = self._cuda.cuLaunchKernelEx(config, function, ctypes.addressof(params), 0)
         self._check("launching", done)
+
+    def fence(self) -> None:
+        self._is_fenced = True
+
+    def _allow_shared(self, function: Function, n_bytes: int) -> None:
+        which = self._cuda.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+        done = self._cuda.cuFuncSetAttribute(function, which, n_bytes)
+        self._check("asking for shared memory", done)
 
     # ---- memory ----
 
@@ -129,6 +151,18 @@ class CudaDriver:
 
     def synchronize(self) -> None:
         self._check("waiting for the device", self._cuda.cuStreamSynchronize(self._stream))
+
+    # ---- places in the work ----
+
+    def event(self) -> Event:
+        flag = self._cuda.CUevent_flags.CU_EVENT_DISABLE_TIMING
+        return self._check("making an event", self._cuda.cuEventCreate(flag))
+
+    def mark(self, event: Event) -> None:
+        self._check("marking", self._cuda.cuEventRecord(event, self._stream))
+
+    def wait(self, event: Event) -> None:
+        self._check("waiting for the device", self._cuda.cuEventSynchronize(event))
 
     # ---- recorded work ----
 

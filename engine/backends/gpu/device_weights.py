@@ -1,6 +1,7 @@
 """What models share on a device: weights, uploaded once however many Programs use them, tables
 made of constants, and room to work in."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from engine.backends.backend import Bytes
 from engine.backends.gpu.defaults import defaults_of
 from engine.backends.gpu.driver import Address, Driver
-from engine.backends.gpu.packing import Format, pack
+from engine.backends.gpu.packing import Format, pack, paired_rows
 from engine.ops import Weight
 
 # Rotary tables reach as far as any context.
@@ -39,17 +40,26 @@ class DeviceWeights:
         self._addresses: list[Address] = []
         self._scratch, self._scratch_bytes = 0, 0
 
-    def matrix(self, weight: Weight, data: Bytes) -> Matrix:
-        key = (data.ctypes.data, weight.n_out, weight.n_cols, weight.type_id)
+    def matrix(
+        self, weights: Sequence[Weight], data: Sequence[Bytes], pairs: int | None = None
+    ) -> Matrix:
+        """One matrix, or the rows of several of one shape below one another. With `pairs`, rows of
+        the first half of each so many are paired with those of the second: both lie in one tile."""
+        key = (*(d.ctypes.data for d in data), *(_shape_of(w) for w in weights), pairs)
         if key not in self._found:
-            self._sources.append(data)
-            self._found[key] = self._upload(weight, data)
+            self._sources += data
+            self._found[key] = self._upload(weights, data, pairs)
         return self._found[key]
 
-    def _upload(self, weight: Weight, data: Bytes) -> Matrix:
-        if weight.type_id == GGMLQuantizationType.F32:
-            return Matrix(Format.FLOAT, self.keep(data), 0, data.nbytes)
-        packed = pack(weight.type_id, data, weight.n_out, weight.n_cols)
+    def _upload(
+        self, weights: Sequence[Weight], data: Sequence[Bytes], pairs: int | None
+    ) -> Matrix:
+        first, n_out = weights[0], sum(weight.n_out for weight in weights)
+        if first.type_id == GGMLQuantizationType.F32:
+            return Matrix(Format.FLOAT, self.keep(data[0]), 0, data[0].nbytes)
+        content = data[0] if len(data) == 1 else np.concatenate([d.reshape(-1) for d in data])
+        order = None if pairs is None else paired_rows(n_out, pairs)
+        packed = pack(first.type_id, content, n_out, first.n_cols, order)
         places = (self.keep(packed.quants), self.keep(packed.scales))
         return Matrix(packed.format, *places, packed.n_bytes)
 
@@ -89,3 +99,7 @@ class DeviceWeights:
     def __del__(self) -> None:
         for address in self._addresses:
             self._driver.free(address)
+
+
+def _shape_of(weight: Weight) -> tuple[int, int, int]:
+    return weight.n_out, weight.n_cols, weight.type_id

@@ -16,6 +16,7 @@ Grid = tuple[int, int, int]
 Address = int
 Function = Any  # a driver's own handle
 Graph = Any
+Event = Any
 
 
 class Driver(Protocol):
@@ -24,6 +25,7 @@ class Driver(Protocol):
     name: str  # "cuda", "hip" or "emulated"
     device: str  # as its vendor calls it
     arch: str  # "sm_90", "gfx1151", ...
+    n_units: int  # multiprocessors
     is_unified: bool  # whether the device works on the host's own memory
 
     def free_bytes(self) -> int: ...
@@ -42,8 +44,20 @@ class Driver(Protocol):
         ...
 
     def launch(
-        self, function: Function, grid: Grid, n_threads: int, args: ctypes.Structure
-    ) -> None: ...
+        self,
+        function: Function,
+        grid: Grid,
+        n_threads: int,
+        args: ctypes.Structure,
+        shared_bytes: int = 0,
+    ) -> None:
+        """`shared_bytes` of a block's shared memory, beside what the kernel itself has."""
+        ...
+
+    def fence(self) -> None:
+        """Nothing of the next kernel may begin before all that was asked for so far is done: it
+        changes what kernels read before they wait for others."""
+        ...
 
     # ---- memory ----
     def allocate(self, n_bytes: int) -> Address:
@@ -60,6 +74,16 @@ class Driver(Protocol):
     def copy(self, target: Address, source: Address, n_bytes: int) -> None: ...
     def synchronize(self) -> None:
         """Raises DeviceLostError when what was asked for has failed."""
+        ...
+
+    # ---- places in the work ----
+    def event(self) -> Event: ...
+    def mark(self, event: Event) -> None:
+        """The event happens when what was asked for so far is done."""
+        ...
+
+    def wait(self, event: Event) -> None:
+        """Until it has happened. Raises as `synchronize` does."""
         ...
 
     # ---- recorded work ----

@@ -15,15 +15,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import memory
-from engine.backends.gpu.driver import Address, Function, Graph, Grid
+from engine.backends.gpu.driver import Address, Event, Function, Graph, Grid
 from engine.errors import CompileError, NativeError
 
 _OPTIONS = ("-std=c++20", "-O2", "-ffp-contract=off", "-U_FORTIFY_SOURCE", "-DGPU_EMULATED")
+# What a launch returns (platform_emulated.h).
+_FAILURES = {
+    1: "threads of a block wait for others that never come",
+    2: "a block wrote behind its shared memory",
+}
 
 
 class EmulatedDriver:
     name = "emulated"
     device = "this machine's processor, as a GPU"
+    n_units = 2
     is_unified = True
 
     def __init__(self, *, is_quads: bool = False) -> None:
@@ -69,7 +75,7 @@ class EmulatedDriver:
 
         def function(name: str) -> Function:
             found = getattr(library, f"{name}__launch")
-            found.argtypes = [ctypes.c_int] * 4 + [ctypes.c_void_p]
+            found.argtypes = [ctypes.c_int] * 5 + [ctypes.c_void_p]
             found.restype = ctypes.c_int
             n_bytes = getattr(library, f"{name}__args_bytes")()
             return found, n_bytes
@@ -77,7 +83,12 @@ class EmulatedDriver:
         return function
 
     def launch(
-        self, function: Function, grid: Grid, n_threads: int, args: ctypes.Structure
+        self,
+        function: Function,
+        grid: Grid,
+        n_threads: int,
+        args: ctypes.Structure,
+        shared_bytes: int = 0,
     ) -> None:
         call, n_bytes = function
         if n_bytes != ctypes.sizeof(args):
@@ -86,10 +97,14 @@ class EmulatedDriver:
         kept = type(args).from_buffer_copy(args)
 
         def run() -> None:
-            if call(*grid, n_threads, ctypes.byref(kept)):
-                raise NativeError("launch", "threads of a block wait for others that never come")
+            failed = call(*grid, n_threads, shared_bytes, ctypes.byref(kept))
+            if failed:
+                raise NativeError("launch", _FAILURES[failed])
 
         self._do(run)
+
+    def fence(self) -> None:
+        pass
 
     # ---- memory ----
 
@@ -116,6 +131,17 @@ class EmulatedDriver:
         self._do(lambda: _move(target, source, n_bytes))
 
     def synchronize(self) -> None:
+        pass
+
+    # ---- places in the work ----
+
+    def event(self) -> Event:
+        return None
+
+    def mark(self, event: Event) -> None:
+        pass
+
+    def wait(self, event: Event) -> None:
         pass
 
     # ---- recorded work ----

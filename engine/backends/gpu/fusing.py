@@ -2,7 +2,8 @@
 products are rounded as they are computed, and linear ops of one input share a launch.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
@@ -13,6 +14,7 @@ from engine.errors import NativeError
 from engine.ops import (
     Activation,
     Attention,
+    KvLayer,
     KvWrite,
     Linear,
     Op,
@@ -49,14 +51,62 @@ class Round(Op):
     eps: float = 0.0
 
 
+class Target(IntEnum):
+    """What becomes of a linear op's result, as native/gpu/linear.h counts it."""
+
+    WRITTEN = 0
+    QUERY = 1
+    KEY = 2
+    VALUE = 3
+    GATED = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Turning:
+    """What a KvWrite and its Rope ask of the linear ops whose results alone they take."""
+
+    kv: KvLayer
+    rope: Rope
+
+
+@dataclass(frozen=True, eq=False)
+class Gated(Op):
+    """out = silu(x gate^T) * (x up^T): two linear ops of one shape whose product alone is read."""
+
+    out: Activation
+    x: Activation
+    gate: Weight
+    up: Weight
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One linear op of several; of a gate and an up there are two weights."""
+
+    out: Activation
+    weights: tuple[Weight, ...]
+    target: Target = Target.WRITTEN
+    bias: Weight | None = None
+    residual: Activation | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Linears(Op):
-    """Linear ops of one rounded x, none of which needs another; `outs`, `residuals` by part."""
+    """Linear ops of one rounded x, none of which needs another.
+
+    `rounding` is how x was rounded, where nobody else reads it: the op may do it itself, from
+    `inputs`. So is `merged`, of attention in parts. Parts that are queries, keys and values are
+    turned and stored as `turning` says; `outs` are of those that are written.
+    """
 
     x: Rounded
-    parts: tuple[Linear, ...]
+    parts: tuple[Part, ...]
     outs: tuple[Activation, ...]
     residuals: tuple[Activation, ...]
+    turning: Turning | None = None
+    rounding: Round | None = None
+    merged: Attention | None = None
+    inputs: tuple[Activation, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,22 +123,55 @@ class RopeWrite(Op):
 @dataclass(frozen=True, eq=False)
 class AttentionRound(Op):
     """Attention whose result is read rounded only: `rounded` is all that must be written, `out` is
-    where it passes through where it cannot be rounded at once."""
+    where it passes through where it cannot be rounded at once. With `is_merged_later` the only op
+    that reads it can merge the splits itself."""
 
     attention: Attention
     out: Activation
     q: Activation
     rounded: Rounded
+    is_merged_later: bool = False
 
 
 def fuse(ops: Sequence[Op], result: Activation) -> list[Op]:
     """The same numbers from fewer launches. Raises NativeError for a Rope that no KvWrite or
     Attention follows."""
-    return _merge(_round_attention(_turn(_round(ops, result)), result))
+    rounded = _round(_gate(ops, result), result)
+    merged = _merge(_round_attention(_turn(rounded), result))
+    return _let_linears_round(_let_linears_turn(merged))
+
+
+def _n_uses(ops: Sequence[Op]) -> Counter[Activation]:
+    """How many ops write or read each activation."""
+    return Counter(tensor for op in ops for tensor in set(activations_of(op)))
+
+
+def _gate(ops: Sequence[Op], result: Activation) -> list[Op]:
+    """Has what makes a gate and an up make their product, where both are alike and nobody else
+    reads them."""
+    n_uses, makers = _n_uses(ops), {op.out: op for op in ops if isinstance(op, Linear)}
+    replaced: dict[Op, Op | None] = {}
+    for op in ops:
+        if not isinstance(op, SiluMul) or op.gate is op.up:
+            continue
+        gate, up = makers.get(op.gate), makers.get(op.up)
+        if gate is None or up is None or not _is_gate(gate, up):
+            continue
+        if all(n_uses[tensor] == 2 and tensor is not result for tensor in (op.gate, op.up)):
+            replaced |= {gate: None, up: None, op: Gated(op.out, gate.x, gate.weight, up.weight)}
+    found = (replaced.get(op, op) for op in ops)
+    return [op for op in found if op is not None]
+
+
+def _is_gate(gate: Linear, up: Linear) -> bool:
+    a, b = gate.weight, up.weight
+    is_alike = (a.n_out, a.n_cols, a.type_id) == (b.n_out, b.n_cols, b.type_id)
+    is_bare = all(extra is None for op in (gate, up) for extra in (op.bias, op.residual))
+    return gate.x is up.x and is_alike and is_bare and a.n_out % 8 == 0
 
 
 def _round_attention(ops: Sequence[Op], result: Activation) -> list[Op]:
-    fused: list[Op] = []
+    n_uses, fused = _n_uses(ops), list[Op]()
     for op in ops:
         last = fused[-1] if fused else None
         if (
@@ -98,7 +181,7 @@ def _round_attention(ops: Sequence[Op], result: Activation) -> list[Op]:
             and last.out is not result
             and op.source is Source.PLAIN
             and last.kv.head_dim % 32 == 0
-            and sum(last.out in activations_of(other) for other in ops) == 2
+            and n_uses[last.out] == 2
         ):
             fused[-1] = AttentionRound(last, last.out, last.q, op.out)
         else:
@@ -144,7 +227,7 @@ def _round(ops: Sequence[Op], result: Activation) -> list[Op]:
     for op in ops:
         out = getattr(op, "out", None)
         for tensor in activations_of(op):
-            if tensor is not out and not (isinstance(op, Linear) and tensor is op.x):
+            if tensor is not out and not (isinstance(op, Linear | Gated) and tensor is op.x):
                 read_otherwise.add(tensor)
     lowered: list[Op] = []
     rounded: dict[tuple[Activation, bool], Rounded] = {}
@@ -153,8 +236,9 @@ def _round(ops: Sequence[Op], result: Activation) -> list[Op]:
             rounded = {key: r for key, r in rounded.items() if key[0] is not op.x}
         if isinstance(op, RmsNorm | SiluMul) and _is_fused(op, read_otherwise):
             continue
-        if isinstance(op, Linear):
-            key = (op.x, is_super(op.weight.type_id))
+        if isinstance(op, Linear | Gated):
+            weight = op.gate if isinstance(op, Gated) else op.weight
+            key = (op.x, is_super(weight.type_id))
             if key not in rounded:
                 rounded[key] = Rounded(op.x.width, op.x.rows, key[1])
                 lowered.append(_rounding(rounded[key], op.x, makers.get(op.x), read_otherwise))
@@ -179,23 +263,105 @@ def _rounding(
 
 
 def _merge(ops: Sequence[Op]) -> list[Op]:
+    """Linear ops of one input become one, the first; what adds a residual must follow at once, for
+    only then is it known to be there."""
     merged: list[Op] = []
     for op in ops:
-        if not isinstance(op, Linear):
+        if not isinstance(op, Linear | Gated):
             merged.append(op)
             continue
         assert isinstance(op.x, Rounded)
-        last = merged[-1] if merged else None
-        parts = (op,)
+        part = _part(op)
+        of_x = [
+            at for at, last in enumerate(merged) if isinstance(last, Linears) and last.x is op.x
+        ]
+        at = of_x[-1] if of_x else -1
+        last = merged[at] if of_x else None
         if (
             isinstance(last, Linears)
-            and last.x is op.x
-            and op.residual not in last.outs
+            and (
+                part.residual is None or (at == len(merged) - 1 and part.residual not in last.outs)
+            )
             and len(last.parts) < MOST_PARTS
         ):
-            parts = (*last.parts, op)
-            merged.pop()
-        outs = tuple(part.out for part in parts)
-        residuals = tuple(part.residual for part in parts if part.residual is not None)
-        merged.append(Linears(op.x, parts, outs, residuals))
+            merged[at] = _linears(op.x, (*last.parts, part))
+        else:
+            merged.append(_linears(op.x, (part,)))
     return merged
+
+
+def _linears(x: Rounded, parts: tuple[Part, ...]) -> Linears:
+    outs = tuple(part.out for part in parts)
+    residuals = tuple(part.residual for part in parts if part.residual is not None)
+    return Linears(x, parts, outs, residuals)
+
+
+def _part(op: Linear | Gated) -> Part:
+    if isinstance(op, Gated):
+        return Part(op.out, (op.gate, op.up), Target.GATED)
+    return Part(op.out, (op.weight,), bias=op.bias, residual=op.residual)
+
+
+def _let_linears_turn(ops: Sequence[Op]) -> list[Op]:
+    """Has the linear ops that make queries, keys and values turn and store them, where nobody else
+    sees them as they were."""
+    n_uses = _n_uses(ops)
+    makers = {out: op for op in ops if isinstance(op, Linears) for out in op.outs}
+    changed: dict[Linears, Linears] = {}
+    done: set[Op] = set()
+    for op in ops:
+        if not isinstance(op, RopeWrite) or not _is_turnable(op):
+            continue
+        kinds = {op.k: Target.KEY, op.v: Target.VALUE}
+        if op.q is not None:
+            kinds[op.q] = Target.QUERY
+        # A query has another reader: the attention that it is turned for.
+        if any(
+            tensor not in makers or n_uses[tensor] != 2 + (kind is Target.QUERY)
+            for tensor, kind in kinds.items()
+        ):
+            continue
+        assert op.rope is not None
+        turning = Turning(op.write.kv, op.rope)
+        of_op = {makers[tensor] for tensor in kinds}
+        if not of_op & changed.keys():  # an op turns for one layer
+            changed |= {maker: _turned(maker, kinds, turning) for maker in of_op}
+            done.add(op)
+    return [changed.get(op, op) if isinstance(op, Linears) else op for op in ops if op not in done]
+
+
+def _is_turnable(op: RopeWrite) -> bool:
+    dims = op.write.kv.head_dim
+    is_power = dims >= 16 and dims & (dims - 1) == 0
+    return op.rope is not None and 2 * len(op.rope.inverse_frequencies) == dims and is_power
+
+
+def _turned(op: Linears, kinds: Mapping[Activation, Target], turning: Turning) -> Linears:
+    parts = tuple(replace(part, target=kinds.get(part.out, part.target)) for part in op.parts)
+    stored = (Target.KEY, Target.VALUE)
+    outs = tuple(part.out for part in parts if part.target not in stored)
+    return replace(op, parts=parts, outs=outs, turning=turning)
+
+
+def _let_linears_round(ops: Sequence[Op]) -> list[Op]:
+    """Has linear ops know what their input was before it was rounded, where they are the only
+    reader; the Round is part of them from then on."""
+    n_uses = _n_uses(ops)
+    makers = {op.out: op for op in ops if isinstance(op, Round)}
+    attentions = {op.rounded: op for op in ops if isinstance(op, AttentionRound)}
+    found: list[Op] = []
+    for op in ops:
+        if not isinstance(op, Linears) or n_uses[op.x] != 2:
+            found.append(op)
+        elif op.x in attentions:
+            attention = attentions[op.x]
+            at = found.index(attention)
+            found[at] = replace(attention, is_merged_later=True)
+            found.append(replace(op, merged=attention.attention))
+        elif found and found[-1] is makers.get(op.x):
+            rounding = makers[op.x]
+            inputs = tuple(tensor for tensor in activations_of(rounding) if tensor is not op.x)
+            found[-1] = replace(op, rounding=rounding, inputs=inputs)
+        else:
+            found.append(op)
+    return found

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.backends.gpu.driver import Address, Function, Graph, Grid
+from engine.backends.gpu.driver import Address, Event, Function, Graph, Grid
 from engine.errors import CompileError, DeviceLostError, DeviceMemoryError, NativeError
 
 # hip_runtime_api.h: hipError_t.
 _OUT_OF_MEMORY = 2
 _LOST = frozenset({4, 214, 700, 702, 709, 710, 719, 999})
 _OPTIONS = (b"-O3", b"-std=c++17", b"-ffp-contract=off")
+_NO_TIMING = 2  # hipEventDisableTiming
 _NON_BLOCKING = 1  # hipStreamNonBlocking: waits for no other stream
 
 
@@ -31,6 +32,7 @@ class HipDriver:
         properties = self._properties(index)
         self.device = _text(properties.name)
         self.arch = _text(properties.gcnArchName).partition(":")[0]
+        self.n_units = int(properties.multiProcessorCount)
         self.is_unified = bool(properties.integrated)
         created = hip.hipStreamCreateWithFlags(_NON_BLOCKING)
         self._stream = self._check("opening a stream", created)
@@ -77,14 +79,22 @@ class HipDriver:
         return function
 
     def launch(
-        self, function: Function, grid: Grid, n_threads: int, args: ctypes.Structure
+        self,
+        function: Function,
+        grid: Grid,
+        n_threads: int,
+        args: ctypes.Structure,
+        shared_bytes: int = 0,
     ) -> None:
         params = (ctypes.c_void_p * 1)(ctypes.addressof(args))
         where = ctypes.addressof(params)
         done = self._hip.hipModuleLaunchKernel(
-            function, *grid, n_threads, 1, 1, 0, self._stream, where, None
+            function, *grid, n_threads, 1, 1, shared_bytes, self._stream, where, None
         )
         self._check("launching", done)
+
+    def fence(self) -> None:
+        pass  # kernels never begin early
 
     # ---- memory ----
 
@@ -121,6 +131,18 @@ class HipDriver:
 
     def synchronize(self) -> None:
         self._check("waiting for the device", self._hip.hipStreamSynchronize(self._stream))
+
+    # ---- places in the work ----
+
+    def event(self) -> Event:
+        created = self._hip.hipEventCreateWithFlags(_NO_TIMING)
+        return self._check("making an event", created)
+
+    def mark(self, event: Event) -> None:
+        self._check("marking", self._hip.hipEventRecord(event, self._stream))
+
+    def wait(self, event: Event) -> None:
+        self._check("waiting for the device", self._hip.hipEventSynchronize(event))
 
     # ---- recorded work ----
 

@@ -27,11 +27,13 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Launch:
-    """One kernel. What depends on the step's size or its KV cache is made when it is recorded.
-    `weight_bytes` are those of the matrices it multiplies by."""
+    """One kernel. What depends on the step's size or its KV cache is made when it is recorded; a
+    kernel without a name is none. `weight_bytes` are those of the matrices it multiplies by,
+    `shared_bytes` shared memory beside the kernel's own."""
 
     kernel: Callable[[Bucket], str]
     grid: Callable[[Bucket], Grid]
     make: Callable[[Bucket, GpuKvCache], ctypes.Structure]
-    n_threads: int = THREADS
+    n_threads: Callable[[Bucket], int] = lambda _: THREADS
     weight_bytes: int = 0
+    shared_bytes: Callable[[Bucket], int] = lambda _: 0

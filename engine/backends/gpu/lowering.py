@@ -4,13 +4,20 @@ import ctypes
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
-
 from engine.backends.backend import Bytes
 from engine.backends.gpu import args as A
-from engine.backends.gpu.device_weights import DeviceWeights
-from engine.backends.gpu.driver import Address
-from engine.backends.gpu.fusing import AttentionRound, Linears, RopeWrite, Round, Rounded, Source
+from engine.backends.gpu.device_weights import DeviceWeights, Matrix
+from engine.backends.gpu.driver import Address, Grid
+from engine.backends.gpu.fusing import (
+    AttentionRound,
+    Linears,
+    Part,
+    RopeWrite,
+    Round,
+    Rounded,
+    Source,
+    Target,
+)
 from engine.backends.gpu.kv import GpuKvCache
 from engine.backends.gpu.launch import THREADS, Bucket, Launch
 from engine.backends.gpu.packing import Format, block_bytes_of
@@ -37,6 +44,12 @@ CHUNK = 4096  # native/gpu/choose.h: kChunk
 _QUERIES, _ATTENTION_WARPS, _HEADS = 16, 4, (32, 64, 128)  # native/gpu/attention.h
 _MOST_LINEAR_TILES = 4
 _TALL_BLOCKS = 96
+# A linear op rounds a single row itself, in every one of its blocks, or merges so many splits.
+_MOST_ONE_WIDTH, _MOST_ONE_SPLITS = 16384, 32
+_MOST_TILES = 4  # of a block
+# Up to so many rows weights are copied to shared memory ahead.
+_MOST_STAGED_ROWS, _MOST_STAGED_TILES = 32, 10  # tiles of a multiprocessor
+_MOST_WIDTH = 32768  # native/gpu/rows.h: kMostStretches
 # What is asked for ahead must still be in the device's cache when it is read.
 _MOST_AHEAD_BYTES = 16 * 2**20
 # Up to so many rows each split of the keys has blocks of its own.
@@ -49,7 +62,7 @@ def _ceil(n: int, d: int) -> int:
 
 class Lowering:
     """Turns ops into launches; `place` says where activations lie, `scratch` where parts of
-    attention and choices go."""
+    attention and choices go; `n_units` multiprocessors share the blocks."""
 
     def __init__(
         self,
@@ -59,9 +72,11 @@ class Lowering:
         place: Callable[[Activation], Address],
         scratch: Mapping[str, Address],
         most_rows: Mapping[Rows, int],
+        n_units: int,
     ) -> None:
         self._step, self._weights, self._device = step, weights, device
         self._place, self._scratch, self._most_rows = place, scratch, most_rows
+        self._n_units = n_units
         self._last_linear: A.LinearArgs | None = None
 
     def lower(self, op: Op) -> Sequence[Launch]:
@@ -73,23 +88,19 @@ class Lowering:
             case Round():
                 return [self._round(op)]
             case Linears():
-                return [self._linears(op)]
+                return self._linears(op)
             case RopeWrite():
                 return [self._rope_write(op)]
             case Attention():
-                return self._attention(op, None)
+                return self._attention(op, None, is_merged_later=False)
             case AttentionRound():
-                return self._attention(op.attention, op.rounded)
+                return self._attention(op.attention, op.rounded, is_merged_later=op.is_merged_later)
             case SiluMul():
                 return [self._silu_mul(op)]
             case SelectRows():
-                return [self._copy(op.x, op.out, 0, takes_selected=True)]
+                return [self._copy([op.x], 0, op.out, takes_selected=True)]
             case Concat():
-                starts = np.concatenate([[0], np.cumsum([p.width for p in op.parts])]).tolist()
-                return [
-                    self._copy(part, op.out, first)
-                    for part, first in zip(op.parts, starts, strict=False)
-                ]
+                return self._concat(op)
             case Argmax():
                 return self._argmax(op)
             case TopK():
@@ -105,7 +116,7 @@ class Lowering:
         return Launch(lambda _: name, lambda b: (n_x, b.rows(rows), 1), lambda _, __: args)
 
     def _embed(self, op: Embed) -> Launch:
-        table = self._device.matrix(op.table, self._weights[op.table.name])
+        table = self._matrix((op.table,))
         args = A.EmbedArgs(
             self._step, table.quants, table.scales, self._place(op.out), table.format,
             op.out.width,
@@ -114,6 +125,8 @@ class Lowering:
 
     def _rms_norm(self, op: RmsNorm) -> Launch:
         group = op.weight.n_cols
+        if group > _MOST_WIDTH:
+            raise NativeError("rms_norm", f"rows of {group}, expected <= {_MOST_WIDTH}")
         args = A.NormArgs(
             self._step, self._place(op.x), self._vector(op.weight), self._place(op.out),
             op.x.width, group, _is_selected(op.x), op.eps,
@@ -121,18 +134,22 @@ class Lowering:
         return self._rowwise("rms_norm", op.x, op.x.width // group, args)
 
     def _round(self, op: Round) -> Launch:
+        args = A.QuantizeArgs(
+            self._step, self._rounding(op), self._place(op.out), self._scales(op.out),
+            _is_selected(op.x),
+        )  # fmt: skip
+        return self._rowwise("quantize", op.x, _ceil(op.x.width, 8 * THREADS), args)
+
+    def _rounding(self, op: Round) -> A.Rounding:
         other = 0
         if isinstance(op.other, Weight):
             other = self._vector(op.other)
         elif op.other is not None:
             other = self._place(op.other)
-        args = A.QuantizeArgs(
-            self._step, self._place(op.x), other, self._place(op.out),
-            self._scales(op.out), op.x.width, op.source,
-            op.out.is_super, _is_selected(op.x), op.eps,
-        )  # fmt: skip
         assert op.source is not Source.NORMED or isinstance(op.other, Weight)
-        return self._rowwise("quantize", op.x, _ceil(op.x.width, THREADS), args)
+        if op.x.width > _MOST_WIDTH:
+            raise NativeError("quantize", f"rows of {op.x.width}, expected <= {_MOST_WIDTH}")
+        return A.Rounding(self._place(op.x), other, op.x.width, op.source, op.out.is_super, op.eps)
 
     def _silu_mul(self, op: SiluMul) -> Launch:
         args = A.SiluMulArgs(
@@ -141,61 +158,145 @@ class Lowering:
         )  # fmt: skip
         return self._rowwise("silu_mul", op.out, _ceil(op.out.width, THREADS), args)
 
+    def _concat(self, op: Concat) -> list[Launch]:
+        launches: list[Launch] = []
+        first = 0
+        for start in range(0, len(op.parts), A.MOST_COPIES):
+            parts = op.parts[start : start + A.MOST_COPIES]
+            launches.append(self._copy(parts, first, op.out))
+            first += sum(part.width for part in parts)
+        return launches
+
     def _copy(
-        self, x: Activation, out: Activation, first: int, *, takes_selected: bool = False
+        self,
+        parts: Sequence[Activation],
+        first: int,
+        out: Activation,
+        *,
+        takes_selected: bool = False,
     ) -> Launch:
+        """`parts` side by side, from column `first` on."""
         args = A.CopyArgs(
-            self._step, self._place(x), self._place(out), x.width, out.width, first,
-            _is_selected(out), takes_selected,
-        )  # fmt: skip
-        return self._rowwise("copy_rows", out, _ceil(x.width, THREADS), args)
+            self._step, self._place(out), len(parts), out.width, _is_selected(out), takes_selected
+        )
+        for to, part in zip(args.parts, parts, strict=False):
+            to.x, to.width, to.first = self._place(part), part.width, first
+            first += part.width
+        return self._rowwise("copy_rows", out, _ceil(first, THREADS), args)
 
     # ---- matrices ----
 
-    def _linears(self, op: Linears) -> Launch:
+    def _linears(self, op: Linears) -> list[Launch]:
         x = op.x
         args = A.LinearArgs(
             self._step, self._place(x), self._scales(x), len(op.parts), x.width // 32,
             _is_selected(x), 0,
         )  # fmt: skip
-        n_tiles = weight_bytes = 0
-        for part, linear in zip(args.parts, op.parts, strict=False):
-            matrix = self._device.matrix(linear.weight, self._weights[linear.weight.name])
+        n_tiles = weight_bytes = tile_bytes = 0
+        for to, part in zip(args.parts, op.parts, strict=False):
+            matrix = self._matrix(part.weights, _pairs_of(op, part))
             if matrix.format is Format.FLOAT:
-                raise NativeError("linear", f"'{linear.weight.name}' is no quantized matrix")
-            part.quants, part.scales, part.format = matrix.quants, matrix.scales, matrix.format
-            part.bias = 0 if linear.bias is None else self._vector(linear.bias)
-            part.residual = 0 if linear.residual is None else self._place(linear.residual)
-            part.out, part.n_out = self._place(linear.out), linear.weight.n_out
-            part.first_tile = n_tiles
-            n_tiles += _ceil(linear.weight.n_out, _TILE)
+                raise NativeError("linear", f"'{part.weights[0].name}' is no quantized matrix")
+            to.quants, to.scales, to.format = matrix.quants, matrix.scales, matrix.format
+            to.bias = 0 if part.bias is None else self._vector(part.bias)
+            to.residual = 0 if part.residual is None else self._place(part.residual)
+            to.out = self._place(part.out) if part.out in op.outs else 0
+            to.n_out = sum(weight.n_out for weight in part.weights)
+            to.target, to.first_tile = part.target, n_tiles
+            n_tiles += _ceil(to.n_out, _TILE)
             weight_bytes += matrix.n_bytes
+            tile_bytes = max(tile_bytes, matrix.n_bytes // _ceil(to.n_out, _TILE))
+        args.n_tiles = n_tiles
         if self._last_linear is not None and weight_bytes <= _MOST_AHEAD_BYTES:
             _look_ahead(self._last_linear, args)
         self._last_linear = args
+        if op.rounding is not None:
+            args.rounding = self._rounding(op.rounding)
+        args.rounding.is_super = x.is_super
+        if op.turning is not None:
+            args.turning.table = self._device.turns(op.turning.rope.inverse_frequencies)
+            args.turning.is_neox = op.turning.rope.is_neox
+            args.turning.head_shift = op.turning.kv.head_dim.bit_length() - 1
 
         # The sums of a tall matrix are shared by twice as many warps.
         is_tall = x.width // 32 >= _TALL_BLOCKS
         defaults = self._device.defaults
         most = defaults.tall_linear_tiles if is_tall else defaults.linear_tiles
+        name = "linear_tall" if is_tall else "linear"
+        tiles_of_block = self._tiles_of_block(n_tiles, is_tall=is_tall)
+        one_bytes = _one_bytes(x.width, 16 if is_tall else 8, tiles_of_block)
 
         def n_cols(bucket: Bucket) -> int:
             n = _ceil(bucket.rows(x.rows), _TILE)
             return n if n <= 2 else most
 
-        name = "linear_tall" if is_tall else "linear"
+        def merges(bucket: Bucket) -> bool:
+            n_rows = bucket.rows(x.rows)
+            return op.merged is not None and merges_later(op.merged, n_rows, bucket.n_splits)
+
+        def is_one(bucket: Bucket) -> bool:
+            rounding, n_rows = op.rounding, bucket.rows(x.rows)
+            return merges(bucket) or (rounding is not None and rounds_itself(rounding, n_rows))
+
+        def n_staged(bucket: Bucket) -> int:
+            """Bytes of a block's tiles in shared memory."""
+            n = tile_bytes * (tiles_of_block if is_one(bucket) else 1)
+            is_small = bucket.rows(x.rows) <= _MOST_STAGED_ROWS
+            # What does not fit at once is streamed as it is.
+            is_small = is_small and n_tiles <= _MOST_STAGED_TILES * self._n_units
+            return n if is_small and n <= defaults.staged_bytes else 0
 
         def kernel(bucket: Bucket) -> str:
+            if op.merged is not None and merges(bucket):
+                return f"{name}_merge_{op.merged.kv.head_dim}"
+            if is_one(bucket):
+                return f"{name}_one"
             # Half a tile of rows has kernels of its own.
             return f"{name}_{8 if bucket.rows(x.rows) <= 8 else _TILE * n_cols(bucket)}"
 
-        return Launch(
+        def grid(bucket: Bucket) -> Grid:
+            if is_one(bucket):
+                return _ceil(n_tiles, tiles_of_block), 1, 1
+            return n_tiles, _ceil(bucket.rows(x.rows), _TILE * n_cols(bucket)), 1
+
+        def make(bucket: Bucket, kv: GpuKvCache) -> A.LinearArgs:
+            made = A.LinearArgs.from_buffer_copy(args)
+            made.tiles_of_block = tiles_of_block
+            made.is_staged = tile_bytes if n_staged(bucket) else 0
+            if op.turning is not None:
+                made.turning.kv = kv.place(op.turning.kv)
+            if op.merged is not None:
+                made.attention = self._attention_args(op.merged, bucket, kv)
+            return made
+
+        multiply = Launch(
             kernel,
-            lambda b: (n_tiles, _ceil(b.rows(x.rows), _TILE * n_cols(b)), 1),
-            lambda _, __: args,
-            512 if is_tall else THREADS,
+            grid,
+            make,
+            lambda b: 512 if is_tall or is_one(b) else THREADS,
             weight_bytes,
+            lambda b: n_staged(b) + (one_bytes if is_one(b) else 0),
         )
+        if op.rounding is None:
+            return [multiply]
+
+        def round_kernel(bucket: Bucket) -> str:
+            return "" if is_one(bucket) else "quantize"
+
+        return [replace(self._round(op.rounding), kernel=round_kernel), multiply]
+
+    def _tiles_of_block(self, n_tiles: int, *, is_tall: bool) -> int:
+        """Of a single row: few blocks, for each rounds the row for itself, with no more tiles than
+        their warps have room for, unless only then all blocks fit at once."""
+        usual = _MOST_TILES // (1 + is_tall)
+        to_fit = _ceil(n_tiles, 2 * self._n_units)
+        if usual < to_fit <= 2 * usual:
+            return to_fit
+        return min(_ceil(n_tiles, self._n_units), usual)
+
+    def _matrix(self, weights: Sequence[Weight], pairs: int | None = None) -> Matrix:
+        data = [self._weights[weight.name] for weight in weights]
+        return self._device.matrix(weights, data, pairs)
 
     def _scales(self, x: Rounded) -> Address:
         return self._place(x) + rounded_rows(self._most_rows[x.rows]) * x.width
@@ -222,14 +323,23 @@ class Lowering:
         n_x = _ceil(n_items, THREADS)
         return Launch(lambda _: "rope_write", lambda b: (n_x, b.n_rows, 1), make)
 
-    def _attention(self, op: Attention, rounded: Rounded | None) -> list[Launch]:
-        q, out, rows = self._place(op.q), self._place(op.out), op.q.rows
+    def _attention_args(self, op: Attention, bucket: Bucket, kv: GpuKvCache) -> A.AttentionArgs:
+        group = op.n_head // op.kv.n_kv
+        group_share = 0 if group == 1 else _ceil(2**32, group)
+        return A.AttentionArgs(
+            self._step, kv.place(op.kv), self._place(op.q), self._place(op.out),
+            self._scratch["partial"], op.n_head, op.window or 0, op.is_block,
+            _is_selected(op.q), bucket.n_splits, op.scale, group, group_share,
+            _tiles_shift(group),
+        )  # fmt: skip
+
+    def _attention(
+        self, op: Attention, rounded: Rounded | None, *, is_merged_later: bool
+    ) -> list[Launch]:
+        rows = op.q.rows
 
         def make(bucket: Bucket, kv: GpuKvCache) -> A.AttentionArgs:
-            return A.AttentionArgs(
-                self._step, kv.place(op.kv), q, out, self._scratch["partial"], op.n_head,
-                op.window or 0, op.is_block, _is_selected(op.q), bucket.n_splits, op.scale,
-            )  # fmt: skip
+            return self._attention_args(op, bucket, kv)
 
         group, dims = op.n_head // op.kv.n_kv, op.kv.head_dim
         if dims not in _HEADS:
@@ -242,7 +352,7 @@ class Lowering:
         def n_tiles(bucket: Bucket) -> int:
             n_rows = bucket.rows(rows)
             # Rows of a tree have tiles of their own.
-            in_rows = n_rows * _ceil(group, _QUERIES)
+            in_rows = n_rows << _tiles_shift(group)
             n = in_rows if bucket.n_rows <= MOST_TREE_ROWS else _ceil(n_rows * group, _QUERIES)
             # A tile's splits have blocks of their own, or a warp has all splits of a tile.
             return n if bucket.n_splits else _ceil(n, _ATTENTION_WARPS)
@@ -250,14 +360,14 @@ class Lowering:
         def kernel(bucket: Bucket) -> str:
             if bucket.n_splits:
                 return f"attention_{dims}"
-            is_few = bucket.n_rows <= MOST_TREE_ROWS
-            return f"attention_whole_{dims}" if is_few else f"prefill_{dims}"
+            is_one = bucket.n_rows <= MOST_TREE_ROWS
+            return f"attention_whole_{dims}" if is_one else f"prefill_{dims}"
 
         attend = Launch(
             kernel,
             lambda b: (b.n_splits or 1, op.kv.n_kv, n_tiles(b)),
             make,
-            32 * _ATTENTION_WARPS,
+            lambda _: 32 * _ATTENTION_WARPS,
         )
         to = (0, 0) if rounded is None else (self._place(rounded), self._scales(rounded))
         is_super = rounded is not None and rounded.is_super
@@ -266,11 +376,16 @@ class Lowering:
             return A.MergeArgs(make(bucket, kv), *to, is_super, 0)
 
         merge_warps = 8 if dims == 32 else 4  # attention.h: kMergeWarps
+
+        def merge_kernel(bucket: Bucket) -> str:
+            is_later = is_merged_later and merges_later(op, bucket.rows(rows), bucket.n_splits)
+            return f"attention_merge_{dims}" if bucket.n_splits and not is_later else ""
+
         merge = Launch(
-            lambda b: f"attention_merge_{dims}" if b.n_splits else "",
+            merge_kernel,
             lambda b: (_ceil(op.n_head, merge_warps), b.rows(rows), 1),
             make_merge,
-            32 * merge_warps,
+            lambda _: 32 * merge_warps,
         )
         if rounded is None:
             return [attend, merge]
@@ -298,6 +413,23 @@ class Lowering:
         return self._rowwise("top_k", op.x, 1, args)
 
 
+def _tiles_shift(group: int) -> int:
+    """A power of two tiles have the heads of a group of one row, those of a tree's rows."""
+    return (_ceil(group, _QUERIES) - 1).bit_length()
+
+
+def rounds_itself(rounding: Round, n_rows: int) -> bool:
+    """Whether a linear op of so many rows does it in its own blocks."""
+    is_known = rounding.source is not Source.SILU_MUL
+    return is_known and n_rows == 1 and rounding.x.width <= _MOST_ONE_WIDTH
+
+
+def merges_later(op: Attention, n_rows: int, n_splits: int) -> bool:
+    """Whether the linear op that reads attention's result merges its splits, too."""
+    is_few = n_rows == 1 and 0 < n_splits <= _MOST_ONE_SPLITS
+    return is_few and op.q.width <= _MOST_ONE_WIDTH
+
+
 def _quantize_unsplit(bucket: Bucket) -> str:
     return "" if bucket.n_splits else "quantize"
 
@@ -310,6 +442,23 @@ def _look_ahead(args: A.LinearArgs, following: A.LinearArgs) -> None:
         n_tile_blocks = _ceil(part.n_out, _TILE) * following.n_blocks
         args.ahead[2 * i] = A.Ahead(part.quants, n_tile_blocks * block_bytes_of(part.format))
         args.ahead[2 * i + 1] = A.Ahead(part.scales, n_tile_blocks * _TILE * 4)
+
+
+def _pairs_of(op: Linears, part: Part) -> int | None:
+    """Which rows of a part's weights are paired in its tiles (DeviceWeights.matrix)."""
+    if part.target is Target.GATED:
+        return 2 * part.weights[0].n_out
+    if op.turning is None or part.target not in (Target.QUERY, Target.KEY):
+        return None
+    return op.turning.kv.head_dim if op.turning.rope.is_neox else None
+
+
+def _one_bytes(width: int, n_slices: int, n_tiles: int) -> int:
+    """Shared memory of native/gpu/linear_one.h, but for tiles: the row as it is rounded, its
+    stretches' squares, and sums by tile and slice."""
+    rounded = width + width // 32 * 8 + 4 * _ceil(width, THREADS)
+    sums = 4 * n_tiles * n_slices * (_TILE + 1)
+    return _TILE * _ceil(rounded + sums, _TILE)
 
 
 def _is_selected(x: Activation) -> bool:

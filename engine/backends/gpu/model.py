@@ -9,8 +9,10 @@ import numpy as np
 
 from engine.backends.arena import plan_arena
 from engine.backends.backend import KV_BLOCK_TOKENS, Bytes, Floats, Int32s, KvCache
+from engine.backends.gpu.args import AdvanceArgs
 from engine.backends.gpu.device_weights import MOST_POSITIONS, DeviceWeights
-from engine.backends.gpu.driver import Address, Driver, Function, Graph, Grid
+from engine.backends.gpu.driver import Address, Driver, Event, Function, Graph, Grid
+from engine.backends.gpu.foresight import Asked, Foresight
 from engine.backends.gpu.fusing import Rounded, fuse
 from engine.backends.gpu.kv import GpuKvCache
 from engine.backends.gpu.launch import Bucket, Launch
@@ -34,6 +36,14 @@ class LaunchTime:
     weight_bytes: int
     n: int
     us: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Results:
+    """What a step chose, once it is `done`."""
+
+    ids: Int32s
+    done: Event
 
 
 class GpuModel:
@@ -71,12 +81,17 @@ class GpuModel:
             lambda x: arena + offsets[x],
             self._scratch,
             self._most_rows,
+            driver.n_units,
         )
         self._launches: list[Launch] = [launch for op in ops for launch in lowering.lower(op)]
         # A graph names its cache's memory: it goes with the cache.
-        self._graphs: WeakKeyDictionary[GpuKvCache, dict[Bucket, Graph]] = WeakKeyDictionary()
+        self._graphs: WeakKeyDictionary[GpuKvCache, dict[tuple[Bucket, int], Graph]] = (
+            WeakKeyDictionary()
+        )
         attentions = [op for op in program.ops if isinstance(op, Attention)]
         self._takes_chains = any(is_sparse(op) for op in attentions)
+        self._chooses = any(isinstance(op, Argmax) for op in program.ops)
+        self._foresight = Foresight()
         self._is_cancelled = False
 
     # ---- a step ----
@@ -96,14 +111,40 @@ class GpuModel:
             return False
         if self._takes_chains and (parents != np.arange(-1, len(parents) - 1)).any():
             raise NativeError("attention", "block-sparse rows of a tree, expected a chain")
-        self._driver.synchronize()  # the inputs of the step before are being read until then
-        self._inputs.fill(tokens, positions, parents, blocks, n_past, out_rows)
-        bucket = self._bucket(len(tokens), len(out_rows), n_past)
-        graphs = self._graphs.setdefault(kv, {})
-        if bucket not in graphs:
-            graphs[bucket] = self._driver.record(lambda: self._launch(bucket, kv))
-        self._driver.run(graphs[bucket])
+        asked = Asked(kv, tokens, positions, parents, blocks.copy(), n_past, out_rows)
+        if self._foresight.is_met(asked):
+            assert self._coming is not None
+            self._current = self._coming
+        else:
+            self._current = self._run(asked)
+        can_go_on = self._chooses and asked.is_single
+        self._coming = self._go_on(asked) if can_go_on and self._foresight.begins() else None
         return True
+
+    def _run(self, asked: Asked) -> "_Results":
+        kv = asked.kv
+        assert isinstance(kv, GpuKvCache)
+        self._driver.synchronize()  # the inputs of the step before are being read until then
+        self._inputs.fill(
+            asked.tokens, asked.positions, asked.parents, asked.blocks, asked.n_past, asked.out_rows
+        )
+        bucket = self._bucket(len(asked.tokens), len(asked.out_rows), asked.n_past)
+        return self._run_graph(kv, bucket, 0)
+
+    def _go_on(self, asked: Asked) -> "_Results":
+        """Begins the step that will follow, with the token that is chosen in this one."""
+        kv = asked.kv
+        assert isinstance(kv, GpuKvCache)
+        slot = 2 if self._current is self._results[1] else 1
+        return self._run_graph(kv, self._bucket(1, 1, asked.n_past + 1), slot)
+
+    def _run_graph(self, kv: GpuKvCache, bucket: Bucket, slot: int) -> "_Results":
+        graphs, results = self._graphs.setdefault(kv, {}), self._results[slot]
+        if (bucket, slot) not in graphs:
+            graphs[bucket, slot] = self._driver.record(lambda: self._launch(bucket, kv, slot))
+        self._driver.run(graphs[bucket, slot])
+        self._driver.mark(results.done)
+        return results
 
     def _bucket(self, n_rows: int, n_out_rows: int, n_past: int) -> Bucket:
         n = _at_least(n_rows, self.max_rows)
@@ -114,11 +155,16 @@ class GpuModel:
         # A power of two, so that few graphs serve a growing text.
         return Bucket(n, n_out, min(1 << (n_splits - 1).bit_length(), self._most_splits))
 
-    def _launch(self, bucket: Bucket, kv: GpuKvCache) -> None:
-        self._inputs.upload()
+    def _launch(self, bucket: Bucket, kv: GpuKvCache, slot: int) -> None:
+        if slot == 0:
+            self._inputs.upload()
+        else:
+            args = AdvanceArgs(self._inputs.address, self._scratch["ids"])
+            self._driver.launch(self._functions("advance"), (1, 1, 1), 32, args)
+            self._driver.fence()
         for launch in self._launches:
             self._launch_one(launch, bucket, kv)
-        self._driver.download(self._ids, self._scratch["ids"])
+        self._driver.download(self._results[slot].ids, self._scratch["ids"])
         if self._log_probs.size:
             self._driver.download(self._log_probs, self._scratch["log_probs"])
 
@@ -162,8 +208,13 @@ class GpuModel:
 
     def _launch_one(self, launch: Launch, bucket: Bucket, kv: GpuKvCache) -> None:
         if name := launch.kernel(bucket):
-            args, grid = launch.make(bucket, kv), launch.grid(bucket)
-            self._driver.launch(self._functions(name), grid, launch.n_threads, args)
+            self._driver.launch(
+                self._functions(name),
+                launch.grid(bucket),
+                launch.n_threads(bucket),
+                launch.make(bucket, kv),
+                launch.shared_bytes(bucket),
+            )
 
     def set_cancelled(self, is_cancelled: bool) -> None:
         """A step that was begun ends: it takes milliseconds."""
@@ -172,19 +223,23 @@ class GpuModel:
     # ---- its results ----
 
     def argmax(self, n_rows: int) -> list[int]:
-        self._driver.synchronize()
-        tokens = self._ids[:n_rows].tolist()
+        tokens = self._chosen(n_rows).tolist()
         if any(token < 0 for token in tokens):
             raise NativeError("argmax", "the logits are not finite numbers, expected a sound model")
+        if n_rows == 1:
+            self._foresight.choose(tokens[0])
         return tokens
 
     def top_k(self, n_rows: int) -> tuple[Int32s, Floats]:
-        self._driver.synchronize()
         k = self._k
-        ids = self._ids[: n_rows * k].reshape(n_rows, k)
+        ids = self._chosen(n_rows * k).reshape(n_rows, k)
         if (ids[:, 0] < 0).any():
             raise NativeError("top_k", "the logits are not finite numbers, expected a sound model")
         return ids, self._log_probs[: n_rows * k].reshape(n_rows, k)
+
+    def _chosen(self, n: int) -> Int32s:
+        self._driver.wait(self._current.done)
+        return self._current.ids[:n]
 
     def logits(self, n_rows: int) -> Floats:
         return self._read_result(n_rows)
@@ -193,6 +248,8 @@ class GpuModel:
         return self._read_result(n_rows)
 
     def _read_result(self, n_rows: int) -> Floats:
+        if (asked := self._foresight.give_up()) is not None:
+            self._current = self._run(asked)  # what was begun after it writes to the same place
         found = np.empty((n_rows, self.program.result.width), np.float32)
         self._driver.download(found, self._result)
         self._driver.synchronize()
@@ -210,8 +267,10 @@ class GpuModel:
         n_partial = partial_bytes(self.program, self.max_rows, self._most_splits)
         chosen = [op for op in ops if isinstance(op, TopK)]
         self._k = chosen[0].k if chosen else 1
-        host = self._driver.allocate_host(4 * n_out * self._k)
-        self._ids: Int32s = host.view(np.int32)
+        hosts = [self._driver.allocate_host(4 * n_out * self._k) for _ in range(3)]
+        # Of steps that were asked for, and, in turn, of those that were begun before.
+        self._results = [_Results(host.view(np.int32), self._driver.event()) for host in hosts]
+        self._current, self._coming = self._results[0], None
         log_probs = self._driver.allocate_host(4 * n_out * self._k if chosen else 0)
         self._log_probs: Floats = log_probs.view(np.float32)
         widths = [op.x.width for op in ops if isinstance(op, Argmax)]

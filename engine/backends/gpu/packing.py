@@ -80,10 +80,22 @@ def format_of(type_id: int) -> Format:
     return _LAYOUTS[type_id].format
 
 
-def pack(type_id: int, data: Bytes, n_out: int, n_cols: int) -> Packed:
-    """Repacks a GGUF matrix (n_out, n_cols); rows of zeros fill the last tile."""
+def paired_rows(n_out: int, n: int) -> NDArray[np.intp]:
+    """The order in which tiles have eight of the first half of each `n` rows, and the eight of the
+    second half that are paired with them (native/gpu/linear.h: column_of)."""
+    rows = np.arange(n_out).reshape(-1, 2, n // TILE_ROWS, TILE_ROWS // 2)
+    return rows.swapaxes(1, 2).reshape(-1)
+
+
+def pack(
+    type_id: int, data: Bytes, n_out: int, n_cols: int, order: NDArray[np.intp] | None = None
+) -> Packed:
+    """Repacks a GGUF matrix (n_out, n_cols), its rows in `order`; rows of zeros fill the last
+    tile."""
     layout = _LAYOUTS[type_id]
     rows = data.reshape(n_out, -1, layout.block_bytes)
+    if order is not None:
+        rows = rows[order]
     parts: list[tuple[Bytes, Halves]] = []
     for first in range(0, n_out, _MOST_ROWS):
         numbers, scales = layout.unpack(rows[first : first + _MOST_ROWS])
@@ -114,12 +126,19 @@ def _pack_int4(numbers: Bytes) -> Bytes:
     return _flat(_nibbles(numbers))
 
 
+def _by_byte(numbers: Bytes) -> Bytes:
+    """(.., 32 columns) as (.., half, byte, word): column 16 half + 4 word + byte."""
+    return numbers.reshape(*numbers.shape[:-1], 2, 4, 4).swapaxes(-1, -2)
+
+
 def _pack_int5(numbers: Bytes) -> Bytes:
-    return _flat(_nibbles(numbers), np.packbits(numbers >> 4 & 1, axis=-1, bitorder="little"))
+    bits = np.moveaxis(_by_byte(numbers >> 4 & 1), -2, -3)  # (.., byte, half, word)
+    in_bytes = bits.reshape(*bits.shape[:-3], 4, 8)
+    return _flat(_nibbles(numbers), np.packbits(in_bytes, axis=-1, bitorder="little"))
 
 
 def _pack_int6(numbers: Bytes) -> Bytes:
-    pairs = (numbers >> 4 & 3).reshape(*numbers.shape[:3], 8, 4)
+    pairs = _by_byte(numbers >> 4 & 3)
     shifts = np.array([0, 2, 4, 6], np.uint8)
     return _flat(_nibbles(numbers), np.bitwise_or.reduce(pairs << shifts, axis=-1))
 

@@ -83,6 +83,6 @@ def sparse_launches(
             lambda _: f"sparse_prefill_{op.kv.head_dim}",
             lambda b: (1, n_head, -(-b.rows(rows) // _ROWS)),
             make,
-            _ATTENTION_THREADS,
+            lambda _: _ATTENTION_THREADS,
         ),
     ]

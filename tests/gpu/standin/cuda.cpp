@@ -129,14 +129,27 @@ struct LaunchConfig {
 API(cuLaunchKernelEx)(const LaunchConfig* config, void* function, void** params, void**) {
     FAIL_IF_TOLD
     const unsigned* grid = config->grid;
-    return launch(function, {grid[0], grid[1], grid[2], config->block[0]}, params, config->stream);
+    return launch(function, {grid[0], grid[1], grid[2], config->block[0], config->shared_bytes},
+                  params, config->stream);
 }
 
 API(cuLaunchKernel)(void* function, unsigned nx, unsigned ny, unsigned nz, unsigned threads,
-                    unsigned, unsigned, unsigned, void* stream, void** params, void**) {
+                    unsigned, unsigned, unsigned shared_bytes, void* stream, void** params,
+                    void**) {
     FAIL_IF_TOLD
-    return launch(function, {nx, ny, nz, threads}, params, stream);
+    return launch(function, {nx, ny, nz, threads, shared_bytes}, params, stream);
 }
+
+API(cuFuncSetAttribute)(void*, int attribute, int value) {
+    FAIL_IF_TOLD
+    if (attribute != 8 || value > 227 * 1024) return kInvalidValue;
+    most_shared_bytes = 227 * 1024;
+    return 0;
+}
+
+API(cuEventCreate)(void** event, unsigned) { FAIL_IF_TOLD return new_event(event); }
+API(cuEventRecord)(void* event, void* stream) { FAIL_IF_TOLD return mark_event(event, stream); }
+API(cuEventSynchronize)(void* event) { FAIL_IF_TOLD return wait_for_event(event); }
 
 API(cuStreamCreate)(void** stream, unsigned) { FAIL_IF_TOLD return new_stream(stream); }
 API(cuStreamSynchronize)(void* stream) {

@@ -151,7 +151,7 @@ inline Code run_graph(Graph* graph, void* stream) {
 // ---- kernels ----
 
 struct Function {
-    void (*entry)(int nx, int ny, int nz, int n_threads, const void* args);
+    int (*entry)(int nx, int ny, int nz, int n_threads, int shared_bytes, const void* args);
     int n_args_bytes;
 };
 
@@ -177,22 +177,47 @@ inline Code find_function(void** function, void* module, const char* name) {
     return kSuccess;
 }
 
+// What a block may have of it beside a kernel's own, until a kernel is allowed more.
+inline unsigned most_shared_bytes = 48 * 1024;
+
 struct Shape {
-    unsigned nx, ny, nz, n_threads;
+    unsigned nx, ny, nz, n_threads, shared_bytes;
 };
 
 // The one argument is read now, as a driver does, and used later.
 inline Code launch(void* handle, Shape shape, void** params, void* stream) {
     if (shape.nx == 0 || shape.ny == 0 || shape.nz == 0) return kInvalidValue;
     if (shape.n_threads == 0 || shape.n_threads > 1024) return kInvalidValue;
+    if (shape.shared_bytes > most_shared_bytes) return kInvalidValue;
     const auto* function = static_cast<Function*>(handle);
     const auto* bytes = static_cast<const unsigned char*>(params[0]);
     std::vector<unsigned char> args(bytes, bytes + function->n_args_bytes);
     return stream_of(stream)->add([function, shape, args = std::move(args)]() -> Code {
-        function->entry(int(shape.nx), int(shape.ny), int(shape.nz), int(shape.n_threads),
-                        args.data());
-        return kSuccess;
+        const int failed =
+            function->entry(int(shape.nx), int(shape.ny), int(shape.nz), int(shape.n_threads),
+                            int(shape.shared_bytes), args.data());
+        return failed ? kIllegalAddress : kSuccess;
     });
+}
+
+// Happens when a stream has come so far; it is waited for by doing all of the stream's work.
+struct Event {
+    void* stream = nullptr;
+};
+
+inline Code new_event(void** event) {
+    *event = new Event;
+    return kSuccess;
+}
+
+inline Code mark_event(void* event, void* stream) {
+    if (stream_of(stream)->recording) return kInvalidHandle;
+    static_cast<Event*>(event)->stream = stream;
+    return kSuccess;
+}
+
+inline Code wait_for_event(void* event) {
+    return stream_of(static_cast<Event*>(event)->stream)->synchronize();
 }
 
 inline Code new_stream(void** stream) {

@@ -71,10 +71,15 @@ API(hipModuleGetFunction)(void** function, void* module, const char* name) {
 }
 
 API(hipModuleLaunchKernel)(void* function, unsigned nx, unsigned ny, unsigned nz, unsigned threads,
-                           unsigned, unsigned, unsigned, void* stream, void** params, void**) {
+                           unsigned, unsigned, unsigned shared_bytes, void* stream, void** params,
+                           void**) {
     FAIL_IF_TOLD
-    return launch(function, {nx, ny, nz, threads}, params, stream);
+    return launch(function, {nx, ny, nz, threads, shared_bytes}, params, stream);
 }
+
+API(hipEventCreateWithFlags)(void** event, unsigned) { FAIL_IF_TOLD return new_event(event); }
+API(hipEventRecord)(void* event, void* stream) { FAIL_IF_TOLD return mark_event(event, stream); }
+API(hipEventSynchronize)(void* event) { FAIL_IF_TOLD return wait_for_event(event); }
 
 API(hipStreamCreateWithFlags)(void** stream, unsigned) { FAIL_IF_TOLD return new_stream(stream); }
 API(hipStreamSynchronize)(void* stream) {

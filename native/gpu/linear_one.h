@@ -1,0 +1,229 @@
+// Linear ops (linear.h) of a single row, which every block rounds for itself, or merges attention's
+// splits first: a launch less, and what it would have read is waited for once.
+//
+// A row is too little for the matrix unit: a lane has one row of a tile's weights and one slice,
+// and multiplies four numbers at once. Sums of a block are exact either way, and what becomes of
+// them is the rule of linear.h, so that the results are the same bits.
+//
+// A block has several tiles of weights, all in shared memory where a device copies ahead, so that
+// few blocks do the rounding and those of the next kernels find room beside them.
+#pragma once
+
+#include "linear.h"
+#include "merge.h"
+
+constexpr int kOneThreads = 512, kOneWarps = kOneThreads / kWarp;
+
+struct OneShared {
+    int8* numbers;
+    float* scales;
+    float* squares;
+    float* sums;  // (tile, slice, row of weight), a slice's row a word longer
+    uint8* tiles;
+};
+
+constexpr int kSliceSums = kTileRows + 1;
+
+// lowering.py: _one_bytes.
+DEV OneShared one_shared(const LinearArgs& a, int n_slices) {
+    uint8* at = launch_shared();
+    OneShared shared;
+    shared.numbers = reinterpret_cast<int8*>(at);
+    at += a.n_blocks * kBlock;
+    shared.scales = reinterpret_cast<float*>(at);
+    at += a.n_blocks * 8;
+    shared.squares = reinterpret_cast<float*>(at);
+    at += n_stretches_of(a.n_blocks * kBlock) * 4;
+    shared.sums = reinterpret_cast<float*>(at);
+    at += a.tiles_of_block * n_slices * kSliceSums * 4;
+    shared.tiles = launch_shared() + ((at - launch_shared()) + 15) / 16 * 16;
+    return shared;
+}
+
+// What a thread writes of a block's results.
+struct OneResult {
+    const LinearPart* part;
+    Column column;
+    int tile;
+    bool is_there;
+};
+
+DEV OneResult one_result(const LinearArgs& a, int first_tile, int n_tiles) {
+    OneResult r;
+    r.tile = thread_index() >> 4;
+    r.is_there = r.tile < n_tiles;
+    if (!r.is_there) r.tile = 0;
+    r.part = &part_of(a, first_tile + r.tile);
+    r.column = column_of(a, *r.part, first_tile + r.tile - r.part->first_tile, thread_index() & 15);
+    r.is_there = r.is_there && r.column.n < r.part->n_out;
+    return r;
+}
+
+// ---- products ----
+
+template <int kFormat>
+struct Is {
+    static constexpr int kValue = kFormat;
+};
+
+// A row of a block of weights, as one lane loads it.
+template <int kFormat>
+struct RowBlock {
+    static constexpr int kMore = kFormat == kInt5 ? 1 : kFormat == kInt6 ? 2 : 0;
+    Words low[kFormat == kInt8 ? 2 : 1];
+    uint32 more[kMore > 0 ? kMore : 1];
+    uint32 scales;
+
+    DEV_MEMBER void load(const uint8* block, const uint32* block_scales, int row) {
+#pragma unroll
+        for (int h = 0; h < (kFormat == kInt8 ? 2 : 1); ++h)
+            low[h] = reinterpret_cast<const Words*>(block)[h * kTileRows + row];
+#pragma unroll
+        for (int h = 0; h < kMore; ++h)
+            more[h] = reinterpret_cast<const uint32*>(block)[more_word(kFormat, row, h)];
+        scales = block_scales[row];
+    }
+    // Word j of half h.
+    DEV_MEMBER uint32 word(int h, int j) const {
+        return weight_word(kFormat, low[kFormat == kInt8 ? h : 0].at[j], more[kMore > 1 ? h : 0], h,
+                           j);
+    }
+};
+
+// Adds a block's products with x, by the rule of linear.h.
+template <int kFormat>
+DEV void add_row_block(float& acc, const RowBlock<kFormat>& block, const int8* x, RowScale scale) {
+    const auto* words = reinterpret_cast<const Words*>(x);
+    int sums[2] = {};
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+        const Words four = words[h];
+#pragma unroll
+        for (int j = 0; j < 4; ++j) sums[h] = dot4(block.word(h, j), four.at[j], sums[h]);
+    }
+    if (kFormat == kInt6) {
+        acc = multiply_add(float(sums[0]), low_half(block.scales) * scale.scale, acc);
+        acc = multiply_add(float(sums[1]), high_half(block.scales) * scale.scale, acc);
+        return;
+    }
+    acc = multiply_add(float(sums[0] + sums[1]), low_half(block.scales) * scale.scale, acc);
+    if (kFormat != kInt8) acc = multiply_add(high_half(block.scales), scale.sum, acc);
+}
+
+// One slice of one row of weights.
+template <int kFormat, int kSlices>
+DEV float row_product(const TilePlace& place, int row, int slice, int n_blocks,
+                      const OneShared& x) {
+    constexpr int kRoom = kFormat == kInt6 || kFormat == kInt8 ? 2 : 4;
+    const int bytes = block_bytes_of(kFormat);
+    float acc = 0;
+#pragma unroll 1
+    for (int first = slice; first < n_blocks; first += kRoom * kSlices) {
+        RowBlock<kFormat> blocks[kRoom];
+#pragma unroll
+        for (int i = 0; i < kRoom; ++i) {
+            const int block = first + i * kSlices < n_blocks ? first + i * kSlices : first;
+            blocks[i].load(place.quants + block * bytes, place.scales + block * kTileRows, row);
+        }
+#pragma unroll
+        for (int i = 0; i < kRoom; ++i) {
+            const int block = first + i * kSlices;
+            if (block >= n_blocks) break;
+            add_row_block(acc, blocks[i], x.numbers + block * kBlock,
+                          reinterpret_cast<const RowScale*>(x.scales)[block]);
+        }
+    }
+    return acc;
+}
+
+template <int kSlices>
+DEV float row_product_of(int format, const TilePlace& place, int row, int slice, int n_blocks,
+                         const OneShared& x) {
+    switch (format) {
+        case kInt4: return row_product<kInt4, kSlices>(place, row, slice, n_blocks, x);
+        case kInt5: return row_product<kInt5, kSlices>(place, row, slice, n_blocks, x);
+        case kInt6: return row_product<kInt6, kSlices>(place, row, slice, n_blocks, x);
+        default: return row_product<kInt8, kSlices>(place, row, slice, n_blocks, x);
+    }
+}
+
+// kInput is 0, or, of attention in parts, the number of a head's dimensions.
+template <int kSlices, int kInput>
+DEV void linear_one(const LinearArgs& a) {
+    constexpr int kTasks = kSlices / 2;  // of a tile
+    const OneShared shared = one_shared(a, kSlices);
+    const int first = block_x() * a.tiles_of_block, n_left = a.n_tiles - first;
+    const int n_tiles = n_left < a.tiles_of_block ? n_left : a.tiles_of_block;
+#pragma unroll 1
+    for (int t = 0; t < n_tiles; ++t) {
+        const LinearPart& part = part_of(a, first + t);
+        TilePlace place = tile_place(a, part, first + t - part.first_tile);
+        if (kCopiesAhead && a.is_staged)
+            stage_tile<kOneThreads>(place, shared.tiles + t * a.is_staged);
+        else if (thread_index() == 0)
+            prefetch_tile(place);
+    }
+    const Step& step = *a.step;
+    const bool is_asked = rows_of(step, a.is_selected) > 0;
+    const OneResult result = one_result(a, first, n_tiles);
+    const LinearPart& part = *result.part;
+    const bool is_there = result.is_there && is_asked;
+    Extras extras = constants_of(a, step, part, result.column, 0, is_there);
+    const RoundedRows<1> row{shared.numbers, shared.scales, a.n_blocks};
+    if constexpr (kInput == 0) {
+        round_one<kOneWarps>(a.rounding, row, shared.squares);
+    } else {
+        SHARED float mosts[2 * kOneWarps];
+        begin_after_others();
+        merge_one<kInput, kOneWarps>(a.attention, step, row, a.rounding.is_super, mosts);
+    }
+    if (is_there && part.residual) extras.residual = part.residual[result.column.n];
+    groups_left<0>();
+    block_sync();
+    // Half a warp has a slice, and each lane a row of the tile.
+    const int tile_row = lane_index() & 15;
+#pragma unroll 1
+    for (int task = warp_index(); task < n_tiles * kTasks; task += kOneWarps) {
+        const int t = task / kTasks, slice = task % kTasks * 2 + (lane_index() >> 4);
+        const LinearPart& of_tile = part_of(a, first + t);
+        TilePlace place = tile_place(a, of_tile, first + t - of_tile.first_tile);
+        if (kCopiesAhead && a.is_staged) {
+            place.quants = shared.tiles + t * a.is_staged;
+            place.scales = reinterpret_cast<const uint32*>(place.quants + place.quants_bytes);
+        }
+        shared.sums[(t * kSlices + slice) * kSliceSums + tile_row] =
+            row_product_of<kSlices>(of_tile.format, place, tile_row, slice, a.n_blocks, shared);
+    }
+    block_sync();
+    if (warp_index() * 2 >= n_tiles) return;  // two tiles a warp
+    const float* sums = shared.sums + result.tile * kSlices * kSliceSums + (thread_index() & 15);
+    float sum = sums[0];
+#pragma unroll
+    for (int s = 1; s < kSlices; ++s) sum += sums[s * kSliceSums];
+    write_result(a, step, part, result.column, is_there, 0, sum, extras);
+}
+
+DENSE_KERNEL(linear_one, kOneThreads, 2, LinearArgs) {
+    linear_one<kFewSlices, 0>(a);
+}
+DENSE_KERNEL(linear_tall_one, kOneThreads, 2, LinearArgs) {
+    linear_one<kManySlices, 0>(a);
+}
+KERNEL(linear_merge_32, kOneThreads, LinearArgs) {
+    linear_one<kFewSlices, 32>(a);
+}
+KERNEL(linear_merge_64, kOneThreads, LinearArgs) {
+    linear_one<kFewSlices, 64>(a);
+}
+KERNEL(linear_merge_128, kOneThreads, LinearArgs) {
+    linear_one<kFewSlices, 128>(a);
+}
+KERNEL(linear_tall_merge_32, kOneThreads, LinearArgs) {
+    linear_one<kManySlices, 32>(a);
+}
+KERNEL(linear_tall_merge_64, kOneThreads, LinearArgs) {
+    linear_one<kManySlices, 64>(a);
+}
+KERNEL(linear_tall_merge_128, kOneThreads, LinearArgs) {
+    linear_one<kManySlices, 128>(a);
+}

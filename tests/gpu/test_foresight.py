@@ -1,0 +1,132 @@
+"""Steps that are begun before they are asked for: when, and that nobody notices."""
+
+import numpy as np
+import pytest
+
+from engine.backends.gpu.foresight import Asked, Foresight
+from engine.backends.gpu.model import GpuModel
+from engine.config import EngineConfig
+from engine.engine import Engine
+from tests.tiny_gguf import write_tiny_gguf
+
+KV = object()
+
+
+def asked(at: int, token: int, **changes: object) -> Asked:
+    """A step of one row after `at` others, where nothing else is said."""
+    arguments: dict[str, object] = {
+        "kv": KV,
+        "tokens": np.array([token], np.int32),
+        "positions": np.array([at], np.int32),
+        "parents": np.array([-1], np.int32),
+        "blocks": np.arange(4, dtype=np.int32),
+        "n_past": at,
+        "out_rows": np.array([0], np.int32),
+    }
+    return Asked(**(arguments | changes))  # type: ignore[arg-type]
+
+
+def decode(foresight: Foresight, first: int, n: int) -> list[tuple[bool, bool]]:
+    """Steps of one text: whether each was there already, and whether another was begun."""
+    found: list[tuple[bool, bool]] = []
+    for n_past in range(first, first + n):
+        is_met = foresight.is_met(asked(n_past, 100 + n_past))
+        found.append((is_met, foresight.begins()))
+        foresight.choose(101 + n_past)
+    return found
+
+
+def test_a_text_that_goes_on_is_foreseen_after_a_few_steps() -> None:
+    assert decode(Foresight(), 1, 5) == [
+        (False, False),
+        (False, False),
+        (False, True),
+        (True, True),
+        (True, True),
+    ]
+
+
+def test_no_step_is_begun_into_another_block() -> None:
+    found = decode(Foresight(), 26, 10)  # blocks have 32 positions
+    assert [begun for _, begun in found] == [n >= 28 and n != 31 for n in range(26, 36)]
+    assert [is_met for is_met, _ in found] == [n >= 29 and n != 32 for n in range(26, 36)]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tokens": np.array([7], np.int32)},
+        {"kv": object()},
+        {"n_past": 9},
+        {"positions": np.array([9], np.int32)},
+        {"blocks": np.array([9, 1], np.int32)},
+        {"out_rows": np.array([], np.int32)},
+        {"tokens": np.array([104, 1], np.int32)},
+    ],
+)
+def test_what_is_asked_must_be_what_was_begun(changes: dict[str, object]) -> None:
+    foresight = Foresight()
+    assert decode(foresight, 1, 3)[-1] == (False, True)
+    assert not foresight.is_met(asked(4, 104, **changes))
+    assert not foresight.begins()
+
+
+def test_who_is_wrong_waits_four_times_as_long() -> None:
+    foresight = Foresight()
+    decode(foresight, 1, 3)
+    assert not foresight.is_met(asked(4, 7))  # a sampled token
+    foresight.choose(105)
+    begun = [begun for _, begun in decode(foresight, 5, 12)]
+    assert begun == [n_past >= 12 for n_past in range(5, 17)]
+
+
+def test_more_than_the_chosen_token_has_the_step_done_again() -> None:
+    foresight = Foresight()
+    assert foresight.give_up() is None
+    decode(foresight, 1, 4)
+    again = foresight.give_up()
+    assert again is not None
+    assert again.n_past == 4
+    assert foresight.give_up() is None
+
+
+@pytest.fixture(scope="module")
+def engine(host_compiler: None, tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    path = write_tiny_gguf(tmp_path_factory.mktemp("model") / "tiny.gguf", "qwen2", "Q5_0")
+    return Engine.load(
+        EngineConfig(model=str(path), backend="emulated", n_ctx=512, speculation="off")
+    )
+
+
+def text_of(engine: Engine, *, asks_for_logits: bool) -> tuple[list[int], list[np.ndarray]]:
+    """Forty tokens after five, each the likeliest; the logits, too, of every third."""
+    session = engine.session()
+    token, tokens, logits = session.append([3, 1, 4, 1, 5]).argmax[0], list[int](), []
+    for i in range(40):
+        tokens.append(token)
+        step = session.append([token])
+        token = step.argmax[0]
+        if asks_for_logits and i % 3 == 0:
+            logits.append(step.logits.copy())
+    session.release()
+    return tokens, logits
+
+
+def test_a_text_is_the_same_with_and_without(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[int] = []
+    go_on = GpuModel._go_on
+
+    def counted(self: GpuModel, asked: Asked) -> object:
+        begun.append(asked.n_past)
+        return go_on(self, asked)
+
+    monkeypatch.setattr(GpuModel, "_go_on", counted)
+    ahead, _ = text_of(engine, asks_for_logits=False)
+    assert len(begun) > 30
+    interrupted, logits = text_of(engine, asks_for_logits=True)
+    monkeypatch.setattr(Foresight, "begins", lambda self: False)
+    plain, expected = text_of(engine, asks_for_logits=True)
+    assert ahead == plain == interrupted
+    np.testing.assert_array_equal(np.stack(logits), np.stack(expected))
