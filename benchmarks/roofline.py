@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from engine.backends.arena import activations_of
-from engine.backends.gpu import lowering
 from engine.backends.gpu.defaults import defaults_of
 from engine.backends.gpu.fusing import AttentionRound, Linears, RopeWrite, Rounded, fuse
+from engine.backends.gpu.linear_shape import merges_later, rounds_itself
 from engine.backends.gpu.lowering import SPLIT_ROWS
 from engine.backends.gpu.packing import BLOCK, TILE_ROWS, Format, format_of, packed_bytes
 from engine.backends.gpu.splits import n_splits_of
@@ -67,7 +67,7 @@ def _linears(op: Linears, n_rows: int, n_out: int) -> Work:
     rows = n_rows if op.x.rows is Rows.STEP else n_out
     n_blocks = op.x.width // BLOCK
     # A single row is rounded by the op itself.
-    is_rounded_before = op.rounding is not None and not lowering.rounds_itself(op.rounding, rows)
+    is_rounded_before = op.rounding is not None and not rounds_itself(op.rounding, rows)
     shapes = defaults_of("")
     is_tall = n_blocks >= TALL_BLOCKS
     most = TILE_ROWS * (shapes.tall_linear_tiles if is_tall else shapes.linear_tiles)
@@ -104,7 +104,7 @@ def _attention(op: Attention | AttentionRound, n_rows: int, n_past: int, n_out: 
     is_later = isinstance(op, AttentionRound) and op.is_merged_later and is_split
     if is_later:
         splits = 1 << (n_splits_of(n_past + n_rows) - 1).bit_length()
-        is_later = lowering.merges_later(of, rows, splits)
+        is_later = merges_later(of, rows, splits)
     return Work(
         name="Attention",
         n_launches=1 + ((is_split and not is_later) or (not is_split and of is not op)),

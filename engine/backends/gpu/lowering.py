@@ -7,7 +7,7 @@ from dataclasses import replace
 from engine.backends.backend import Bytes
 from engine.backends.gpu import args as A
 from engine.backends.gpu.device_weights import DeviceWeights, Matrix
-from engine.backends.gpu.driver import Address, Grid
+from engine.backends.gpu.driver import Address
 from engine.backends.gpu.fusing import (
     AttentionRound,
     Linears,
@@ -20,6 +20,7 @@ from engine.backends.gpu.fusing import (
 )
 from engine.backends.gpu.kv import GpuKvCache
 from engine.backends.gpu.launch import THREADS, Bucket, Launch
+from engine.backends.gpu.linear_shape import TILE, LinearShape, merges_later
 from engine.backends.gpu.packing import Format, block_bytes_of
 from engine.backends.gpu.sparse import is_sparse, sparse_launches
 from engine.backends.gpu.step import MOST_TREE_ROWS
@@ -39,16 +40,9 @@ from engine.ops import (
     Weight,
 )
 
-_TILE = 16
 CHUNK = 4096  # native/gpu/choose.h: kChunk
 _QUERIES, _ATTENTION_WARPS, _HEADS = 16, 4, (32, 64, 128)  # native/gpu/attention.h
 _MOST_LINEAR_TILES = 4
-_TALL_BLOCKS = 96
-# A linear op rounds a single row itself, in every one of its blocks, or merges so many splits.
-_MOST_ONE_WIDTH, _MOST_ONE_SPLITS = 16384, 32
-_MOST_TILES = 4  # of a block
-# Up to so many rows weights are copied to shared memory ahead.
-_MOST_STAGED_ROWS, _MOST_STAGED_TILES = 32, 10  # tiles of a multiprocessor
 _MOST_WIDTH = 32768  # native/gpu/rows.h: kMostStretches
 # What is asked for ahead must still be in the device's cache when it is read.
 _MOST_AHEAD_BYTES = 16 * 2**20
@@ -187,12 +181,41 @@ class Lowering:
     # ---- matrices ----
 
     def _linears(self, op: Linears) -> list[Launch]:
+        args, tile_bytes, weight_bytes = self._linear_args(op)
+        if self._last_linear is not None and weight_bytes <= _MOST_AHEAD_BYTES:
+            _look_ahead(self._last_linear, args)
+        self._last_linear = args
+        shape = LinearShape(op, args.n_tiles, tile_bytes, self._n_units, self._device.defaults)
+
+        def make(bucket: Bucket, kv: GpuKvCache) -> A.LinearArgs:
+            made = A.LinearArgs.from_buffer_copy(args)
+            made.tiles_of_block = shape.tiles_of_block
+            made.is_staged = tile_bytes if shape.staged_bytes(bucket) else 0
+            if op.turning is not None:
+                made.turning.kv = kv.place(op.turning.kv)
+            if op.merged is not None:
+                made.attention = self._attention_args(op.merged, bucket, kv)
+            return made
+
+        multiply = Launch(
+            shape.kernel, shape.grid, make, shape.n_threads, weight_bytes, shape.shared_bytes
+        )
+        if op.rounding is None:
+            return [multiply]
+
+        def round_kernel(bucket: Bucket) -> str:
+            return "" if shape.is_one(bucket) else "quantize"
+
+        return [replace(self._round(op.rounding), kernel=round_kernel), multiply]
+
+    def _linear_args(self, op: Linears) -> tuple[A.LinearArgs, int, int]:
+        """What does not depend on the step; the bytes of the largest tile and of all."""
         x = op.x
         args = A.LinearArgs(
             self._step, self._place(x), self._scales(x), len(op.parts), x.width // 32,
             _is_selected(x), 0,
         )  # fmt: skip
-        n_tiles = weight_bytes = tile_bytes = 0
+        weight_bytes = tile_bytes = 0
         for to, part in zip(args.parts, op.parts, strict=False):
             matrix = self._matrix(part.weights, _pairs_of(op, part))
             if matrix.format is Format.FLOAT:
@@ -202,14 +225,10 @@ class Lowering:
             to.residual = 0 if part.residual is None else self._place(part.residual)
             to.out = self._place(part.out) if part.out in op.outs else 0
             to.n_out = sum(weight.n_out for weight in part.weights)
-            to.target, to.first_tile = part.target, n_tiles
-            n_tiles += _ceil(to.n_out, _TILE)
+            to.target, to.first_tile = part.target, args.n_tiles
+            args.n_tiles += _ceil(to.n_out, TILE)
             weight_bytes += matrix.n_bytes
-            tile_bytes = max(tile_bytes, matrix.n_bytes // _ceil(to.n_out, _TILE))
-        args.n_tiles = n_tiles
-        if self._last_linear is not None and weight_bytes <= _MOST_AHEAD_BYTES:
-            _look_ahead(self._last_linear, args)
-        self._last_linear = args
+            tile_bytes = max(tile_bytes, matrix.n_bytes // _ceil(to.n_out, TILE))
         if op.rounding is not None:
             args.rounding = self._rounding(op.rounding)
         args.rounding.is_super = x.is_super
@@ -217,82 +236,7 @@ class Lowering:
             args.turning.table = self._device.turns(op.turning.rope.inverse_frequencies)
             args.turning.is_neox = op.turning.rope.is_neox
             args.turning.head_shift = op.turning.kv.head_dim.bit_length() - 1
-
-        # The sums of a tall matrix are shared by twice as many warps.
-        is_tall = x.width // 32 >= _TALL_BLOCKS
-        defaults = self._device.defaults
-        most = defaults.tall_linear_tiles if is_tall else defaults.linear_tiles
-        name = "linear_tall" if is_tall else "linear"
-        tiles_of_block = self._tiles_of_block(n_tiles, is_tall=is_tall)
-        one_bytes = _one_bytes(x.width, 16 if is_tall else 8, tiles_of_block)
-
-        def n_cols(bucket: Bucket) -> int:
-            n = _ceil(bucket.rows(x.rows), _TILE)
-            return n if n <= 2 else most
-
-        def merges(bucket: Bucket) -> bool:
-            n_rows = bucket.rows(x.rows)
-            return op.merged is not None and merges_later(op.merged, n_rows, bucket.n_splits)
-
-        def is_one(bucket: Bucket) -> bool:
-            rounding, n_rows = op.rounding, bucket.rows(x.rows)
-            return merges(bucket) or (rounding is not None and rounds_itself(rounding, n_rows))
-
-        def n_staged(bucket: Bucket) -> int:
-            """Bytes of a block's tiles in shared memory."""
-            n = tile_bytes * (tiles_of_block if is_one(bucket) else 1)
-            is_small = bucket.rows(x.rows) <= _MOST_STAGED_ROWS
-            # What does not fit at once is streamed as it is.
-            is_small = is_small and n_tiles <= _MOST_STAGED_TILES * self._n_units
-            return n if is_small and n <= defaults.staged_bytes else 0
-
-        def kernel(bucket: Bucket) -> str:
-            if op.merged is not None and merges(bucket):
-                return f"{name}_merge_{op.merged.kv.head_dim}"
-            if is_one(bucket):
-                return f"{name}_one"
-            # Half a tile of rows has kernels of its own.
-            return f"{name}_{8 if bucket.rows(x.rows) <= 8 else _TILE * n_cols(bucket)}"
-
-        def grid(bucket: Bucket) -> Grid:
-            if is_one(bucket):
-                return _ceil(n_tiles, tiles_of_block), 1, 1
-            return n_tiles, _ceil(bucket.rows(x.rows), _TILE * n_cols(bucket)), 1
-
-        def make(bucket: Bucket, kv: GpuKvCache) -> A.LinearArgs:
-            made = A.LinearArgs.from_buffer_copy(args)
-            made.tiles_of_block = tiles_of_block
-            made.is_staged = tile_bytes if n_staged(bucket) else 0
-            if op.turning is not None:
-                made.turning.kv = kv.place(op.turning.kv)
-            if op.merged is not None:
-                made.attention = self._attention_args(op.merged, bucket, kv)
-            return made
-
-        multiply = Launch(
-            kernel,
-            grid,
-            make,
-            lambda b: 512 if is_tall or is_one(b) else THREADS,
-            weight_bytes,
-            lambda b: n_staged(b) + (one_bytes if is_one(b) else 0),
-        )
-        if op.rounding is None:
-            return [multiply]
-
-        def round_kernel(bucket: Bucket) -> str:
-            return "" if is_one(bucket) else "quantize"
-
-        return [replace(self._round(op.rounding), kernel=round_kernel), multiply]
-
-    def _tiles_of_block(self, n_tiles: int, *, is_tall: bool) -> int:
-        """Of a single row: few blocks, for each rounds the row for itself, with no more tiles than
-        their warps have room for, unless only then all blocks fit at once."""
-        usual = _MOST_TILES // (1 + is_tall)
-        to_fit = _ceil(n_tiles, 2 * self._n_units)
-        if usual < to_fit <= 2 * usual:
-            return to_fit
-        return min(_ceil(n_tiles, self._n_units), usual)
+        return args, tile_bytes, weight_bytes
 
     def _matrix(self, weights: Sequence[Weight], pairs: int | None = None) -> Matrix:
         data = [self._weights[weight.name] for weight in weights]
@@ -418,18 +362,6 @@ def _tiles_shift(group: int) -> int:
     return (_ceil(group, _QUERIES) - 1).bit_length()
 
 
-def rounds_itself(rounding: Round, n_rows: int) -> bool:
-    """Whether a linear op of so many rows does it in its own blocks."""
-    is_known = rounding.source is not Source.SILU_MUL
-    return is_known and n_rows == 1 and rounding.x.width <= _MOST_ONE_WIDTH
-
-
-def merges_later(op: Attention, n_rows: int, n_splits: int) -> bool:
-    """Whether the linear op that reads attention's result merges its splits, too."""
-    is_few = n_rows == 1 and 0 < n_splits <= _MOST_ONE_SPLITS
-    return is_few and op.q.width <= _MOST_ONE_WIDTH
-
-
 def _quantize_unsplit(bucket: Bucket) -> str:
     return "" if bucket.n_splits else "quantize"
 
@@ -439,9 +371,9 @@ def _look_ahead(args: A.LinearArgs, following: A.LinearArgs) -> None:
     parts = following.parts[: following.n_parts]
     args.n_ahead = 2 * len(parts)
     for i, part in enumerate(parts):
-        n_tile_blocks = _ceil(part.n_out, _TILE) * following.n_blocks
+        n_tile_blocks = _ceil(part.n_out, TILE) * following.n_blocks
         args.ahead[2 * i] = A.Ahead(part.quants, n_tile_blocks * block_bytes_of(part.format))
-        args.ahead[2 * i + 1] = A.Ahead(part.scales, n_tile_blocks * _TILE * 4)
+        args.ahead[2 * i + 1] = A.Ahead(part.scales, n_tile_blocks * TILE * 4)
 
 
 def _pairs_of(op: Linears, part: Part) -> int | None:
@@ -453,21 +385,13 @@ def _pairs_of(op: Linears, part: Part) -> int | None:
     return op.turning.kv.head_dim if op.turning.rope.is_neox else None
 
 
-def _one_bytes(width: int, n_slices: int, n_tiles: int) -> int:
-    """Shared memory of native/gpu/linear_one.h, but for tiles: the row as it is rounded, its
-    stretches' squares, and sums by tile and slice."""
-    rounded = width + width // 32 * 8 + 4 * _ceil(width, THREADS)
-    sums = 4 * n_tiles * n_slices * (_TILE + 1)
-    return _TILE * _ceil(rounded + sums, _TILE)
-
-
 def _is_selected(x: Activation) -> bool:
     return x.rows is Rows.SELECTED
 
 
 def rounded_rows(n_rows: int) -> int:
     """Whole tiles, as many as a launch of the widest linear kernel looks at."""
-    n = _TILE * _MOST_LINEAR_TILES
+    n = TILE * _MOST_LINEAR_TILES
     return _ceil(n_rows, n) * n
 
 

@@ -1,0 +1,121 @@
+"""How a linear op is launched: by which kernel, on how many blocks, with how much shared memory.
+
+Holds no device.
+"""
+
+from dataclasses import dataclass
+
+from engine.backends.gpu.defaults import Defaults
+from engine.backends.gpu.driver import Grid
+from engine.backends.gpu.fusing import Linears, Round, Source
+from engine.backends.gpu.launch import THREADS, Bucket
+from engine.ops import Attention
+
+TILE = 16
+_TALL_BLOCKS, _FEW_SLICES, _MANY_SLICES = 96, 8, 16  # native/gpu/linear.h
+# A linear op rounds a single row itself, in every one of its blocks, or merges so many splits.
+_ONE_THREADS, _MOST_ONE_WIDTH, _MOST_ONE_SPLITS = 512, 16384, 32
+_MOST_TILES = 4  # of a block
+# Up to so many rows weights are copied to shared memory ahead, where so many tiles of a
+# multiprocessor fit at once; more are streamed as they are.
+_MOST_STAGED_ROWS, _MOST_STAGED_TILES = 32, 10
+
+
+def rounds_itself(rounding: Round, n_rows: int) -> bool:
+    """Whether a linear op of so many rows does it in its own blocks."""
+    is_known = rounding.source is not Source.SILU_MUL
+    return is_known and n_rows == 1 and rounding.x.width <= _MOST_ONE_WIDTH
+
+
+def merges_later(op: Attention, n_rows: int, n_splits: int) -> bool:
+    """Whether the linear op that reads attention's result merges its splits, too."""
+    is_few = n_rows == 1 and 0 < n_splits <= _MOST_ONE_SPLITS
+    return is_few and op.q.width <= _MOST_ONE_WIDTH
+
+
+@dataclass(frozen=True)
+class LinearShape:
+    """Of an op whose matrices have `n_tiles` tiles, of `tile_bytes` at most, on a device of
+    `n_units` multiprocessors."""
+
+    op: Linears
+    n_tiles: int
+    tile_bytes: int
+    n_units: int
+    defaults: Defaults
+
+    @property
+    def is_tall(self) -> bool:
+        """The sums of a tall matrix are shared by twice as many warps."""
+        return self.op.x.width // 32 >= _TALL_BLOCKS
+
+    @property
+    def tiles_of_block(self) -> int:
+        """Of a single row: few blocks, for each rounds the row for itself, with no more tiles than
+        their warps have room for, unless only then all blocks fit at once."""
+        usual = _MOST_TILES // (1 + self.is_tall)
+        to_fit = _ceil(self.n_tiles, 2 * self.n_units)
+        if usual < to_fit <= 2 * usual:
+            return to_fit
+        return min(_ceil(self.n_tiles, self.n_units), usual)
+
+    def merges(self, bucket: Bucket) -> bool:
+        merged, n_rows = self.op.merged, self._rows(bucket)
+        return merged is not None and merges_later(merged, n_rows, bucket.n_splits)
+
+    def is_one(self, bucket: Bucket) -> bool:
+        """Whether the kernels of a single row do it (linear_one.h)."""
+        rounding = self.op.rounding
+        rounds = rounding is not None and rounds_itself(rounding, self._rows(bucket))
+        return rounds or self.merges(bucket)
+
+    def kernel(self, bucket: Bucket) -> str:
+        name = "linear_tall" if self.is_tall else "linear"
+        if self.op.merged is not None and self.merges(bucket):
+            return f"{name}_merge_{self.op.merged.kv.head_dim}"
+        if self.is_one(bucket):
+            return f"{name}_one"
+        # Half a tile of rows has kernels of its own.
+        n_rows = self._rows(bucket)
+        return f"{name}_{8 if n_rows <= 8 else TILE * self._row_tiles(n_rows)}"
+
+    def grid(self, bucket: Bucket) -> Grid:
+        if self.is_one(bucket):
+            return _ceil(self.n_tiles, self.tiles_of_block), 1, 1
+        n_rows = self._rows(bucket)
+        return self.n_tiles, _ceil(n_rows, TILE * self._row_tiles(n_rows)), 1
+
+    def n_threads(self, bucket: Bucket) -> int:
+        return _ONE_THREADS if self.is_tall or self.is_one(bucket) else THREADS
+
+    def staged_bytes(self, bucket: Bucket) -> int:
+        """Of a block's tiles in shared memory; 0 where they do not come there."""
+        n = self.tile_bytes * (self.tiles_of_block if self.is_one(bucket) else 1)
+        is_small = self._rows(bucket) <= _MOST_STAGED_ROWS
+        fits = n <= self.defaults.staged_bytes and self.n_tiles <= _MOST_STAGED_TILES * self.n_units
+        return n if is_small and fits else 0
+
+    def shared_bytes(self, bucket: Bucket) -> int:
+        return self.staged_bytes(bucket) + (self._one_bytes() if self.is_one(bucket) else 0)
+
+    def _rows(self, bucket: Bucket) -> int:
+        return bucket.rows(self.op.x.rows)
+
+    def _row_tiles(self, n_rows: int) -> int:
+        """Tiles of rows that one pass over a matrix serves."""
+        n = _ceil(n_rows, TILE)
+        if n <= 2:
+            return n
+        return self.defaults.tall_linear_tiles if self.is_tall else self.defaults.linear_tiles
+
+    def _one_bytes(self) -> int:
+        """As linear_one.h lays it out: the row as it is rounded, its stretches' squares, and sums
+        by tile and slice."""
+        width, n_slices = self.op.x.width, _MANY_SLICES if self.is_tall else _FEW_SLICES
+        rounded = width + width // 32 * 8 + 4 * _ceil(width, THREADS)
+        sums = 4 * self.tiles_of_block * n_slices * (TILE + 1)
+        return 16 * _ceil(rounded + sums, 16)
+
+
+def _ceil(n: int, d: int) -> int:
+    return -(-n // d)

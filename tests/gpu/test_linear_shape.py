@@ -1,0 +1,64 @@
+"""Which kernel a linear op is, on how many blocks, and what it takes of shared memory."""
+
+import pytest
+
+from engine.backends.gpu.defaults import Defaults
+from engine.backends.gpu.fusing import Linears, Round, Rounded, Source
+from engine.backends.gpu.launch import Bucket
+from engine.backends.gpu.linear_shape import LinearShape
+from engine.ops import Activation, Attention, KvLayer
+
+KIB = 1024
+ONE, FOUR, SIXTEEN, MANY = (Bucket(n, n, 4) for n in (1, 4, 16, 512))
+
+
+def shape(n_tiles: int, width: int = 896, **options: object) -> LinearShape:
+    x = Rounded(width)
+    rounding = Round(x, Activation(width), options.pop("source", Source.NORMED))  # type: ignore[arg-type]
+    op = Linears(x, (), (), (), rounding=rounding, **options)  # type: ignore[arg-type]
+    defaults = Defaults(tree_budget=8, staged_bytes=64 * KIB)
+    return LinearShape(op, n_tiles, 10 * KIB, 132, defaults)
+
+
+@pytest.mark.parametrize(
+    ("width", "bucket", "kernel"),
+    [
+        (896, ONE, "linear_one"),
+        (896, FOUR, "linear_8"),
+        (896, SIXTEEN, "linear_16"),
+        (896, MANY, "linear_64"),
+        (4864, ONE, "linear_tall_one"),
+        (4864, MANY, "linear_tall_32"),
+        (32768, ONE, "linear_tall_8"),  # too wide for every block to round it
+    ],
+)
+def test_rows_and_width_choose_the_kernel(width: int, bucket: Bucket, kernel: str) -> None:
+    assert shape(56, width).kernel(bucket) == kernel
+
+
+def test_silu_is_rounded_by_a_kernel_of_its_own() -> None:
+    assert shape(56, source=Source.SILU_MUL).kernel(ONE) == "linear_8"
+
+
+@pytest.mark.parametrize(("n_splits", "kernel"), [(32, "linear_merge_64"), (64, "linear_one")])
+def test_few_splits_are_merged_where_they_are_read(n_splits: int, kernel: str) -> None:
+    q = Activation(896)
+    merged = Attention(Activation(896), q, KvLayer(0, 2, 64), 14, 1.0, None, False, None)
+    assert shape(56, merged=merged).kernel(Bucket(1, 1, n_splits)) == kernel
+
+
+@pytest.mark.parametrize(
+    ("n_tiles", "n_blocks"),
+    [(56, 56), (192, 96), (608, 152), (1120, 224), (9496, 2374)],
+)
+def test_a_single_row_has_few_blocks_that_all_fit_if_they_can(n_tiles: int, n_blocks: int) -> None:
+    assert shape(n_tiles).grid(ONE) == (n_blocks, 1, 1)
+    assert shape(n_tiles).grid(MANY) == (n_tiles, 8, 1)
+
+
+def test_weights_come_to_shared_memory_where_all_fit() -> None:
+    assert shape(56).staged_bytes(ONE) == shape(56).shared_bytes(SIXTEEN) == 10 * KIB
+    assert shape(608).staged_bytes(ONE) == 40 * KIB
+    assert shape(608).shared_bytes(ONE) > 40 * KIB  # and the row
+    assert shape(9496).staged_bytes(ONE) == 0
+    assert shape(56).shared_bytes(MANY) == 0
