@@ -1,5 +1,7 @@
 """Steps that are begun before they are asked for: when, and that nobody notices."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from engine.backends.gpu.foresight import Asked, Foresight
 from engine.backends.gpu.model import GpuModel
 from engine.config import EngineConfig
 from engine.engine import Engine
+from tests.tiny_drafter import TinyDrafter
 from tests.tiny_gguf import write_tiny_gguf
 
 KV = object()
@@ -71,6 +74,14 @@ def test_what_is_asked_must_be_what_was_begun(changes: dict[str, object]) -> Non
     assert not foresight.begins()
 
 
+def test_who_was_written_over_is_wrong() -> None:
+    foresight = Foresight()
+    assert decode(foresight, 1, 3)[-1] == (False, True)
+    assert not foresight.is_met(asked(4, 104), is_untouched=False)
+    foresight.choose(105)
+    assert [begun for _, begun in decode(foresight, 5, 12)] == [n >= 12 for n in range(5, 17)]
+
+
 def test_who_is_wrong_waits_four_times_as_long() -> None:
     foresight = Foresight()
     decode(foresight, 1, 3)
@@ -130,3 +141,45 @@ def test_a_text_is_the_same_with_and_without(
     plain, expected = text_of(engine, asks_for_logits=True)
     assert ahead == plain == interrupted
     np.testing.assert_array_equal(np.stack(logits), np.stack(expected))
+
+
+def written_meanwhile(engine: Engine, *, drafts: bool) -> tuple[list[int], bytes]:
+    """Twelve tokens, before the ninth of which a drafter used the blocks, or the first block's
+    beginning was overwritten; and the positions' state at the end."""
+    session = engine.session()
+    token, tokens = session.append([3, 1, 4, 1, 5]).argmax[0], list[int]()
+    for i in range(12):
+        if i == 8 and drafts:
+            assert engine._drafter is not None
+            engine._drafter.propose(session, token, 8)
+        elif i == 8:
+            block = int(session.table.ids[0])
+            content = engine._kv.read_block(block)
+            content[: len(content) // 2] = 0
+            engine._kv.write_block(block, content)
+        token = session.append([token]).argmax[0]
+        tokens.append(token)
+    session.append([0] * 15)  # the block is full: nothing in it is left from before
+    state = session.state().tobytes()
+    session.release()
+    return tokens, state
+
+
+@pytest.mark.parametrize("drafts", [False, True])
+def test_what_is_written_meanwhile_is_not_overlooked(
+    host_compiler: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drafts: bool
+) -> None:
+    drafter = TinyDrafter(head_dim=32).write_llama_cpp(tmp_path / "drafter.gguf")
+    model = write_tiny_gguf(tmp_path / "tiny.gguf", "qwen2", "Q5_0", n_layers=4)
+    engine = Engine.load(
+        EngineConfig(
+            model=str(model),
+            backend="emulated",
+            n_ctx=256,
+            speculation="dflash",
+            drafter=str(drafter),
+        )
+    )
+    found = written_meanwhile(engine, drafts=drafts)
+    monkeypatch.setattr(Foresight, "begins", lambda self: False)
+    assert found == written_meanwhile(engine, drafts=drafts)

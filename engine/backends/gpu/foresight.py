@@ -57,11 +57,13 @@ class Foresight:
         """The likeliest token of the step asked for last."""
         self._chosen = token
 
-    def is_met(self, asked: Asked) -> bool:
-        """Whether `asked` is the step that was begun early, if one was."""
+    def is_met(self, asked: Asked, *, is_untouched: bool = True) -> bool:
+        """Whether `asked` is the step that was begun early, if one was, and what it read and wrote
+        `is_untouched` since: a drafter works in the same blocks, and others may get them."""
         before, chosen = self._asked, self._chosen
         is_next = before is not None and chosen is not None and asked.follows(before, chosen)
         was_begun, self._is_begun = self._is_begun, False
+        is_next = is_next and (is_untouched or not was_begun)
         if was_begun and not is_next:
             self._wanted = min(4 * self._wanted, _MOST_STREAK)
         self._streak = self._streak + 1 if is_next else 0

@@ -18,12 +18,15 @@ def block_bytes(layers: Sequence[KvLayer]) -> int:
 
 
 class GpuKvCache:
-    """Blocks of 32 positions of every layer, as halves."""
+    """Blocks of 32 positions of every layer, as halves.
+
+    `n_writes` counts what was asked to write to them, steps of models among it."""
 
     def __init__(
         self, driver: Driver, move: Function, layers: Sequence[KvLayer], n_blocks: int
     ) -> None:
         self._driver, self._move, self._layers = driver, move, tuple(layers)
+        self.n_writes = 0
         self.block_bytes = block_bytes(layers)
         self._memory = driver.allocate(max(n_blocks * self.block_bytes, 1))
         sizes = [2 * KV_BLOCK_TOKENS * layer.n_kv * layer.head_dim for layer in layers]
@@ -43,10 +46,12 @@ class GpuKvCache:
         return KvPlace(self._memory, stride, offset, layer.n_kv, layer.head_dim)
 
     def copy_block(self, source: int, target: int) -> None:
+        self.n_writes += 1
         n = self.block_bytes
         self._driver.copy(self._memory + target * n, self._memory + source * n, n)
 
     def move_position(self, source: int, target: int) -> None:
+        self.n_writes += 1
         stride = self.block_bytes // _HALF_BYTES
         args = KvMoveArgs(self._memory, self._table_address, stride, source, target)
         self._driver.launch(self._move, (len(self._layers), 1, 1), _THREADS, args)
@@ -58,6 +63,7 @@ class GpuKvCache:
         return content
 
     def write_block(self, block: int, content: Bytes) -> None:
+        self.n_writes += 1
         self._driver.upload(self._memory + block * self.block_bytes, content)
         self._driver.synchronize()
 

@@ -92,6 +92,7 @@ class GpuModel:
         self._takes_chains = any(is_sparse(op) for op in attentions)
         self._chooses = any(isinstance(op, Argmax) for op in program.ops)
         self._foresight = Foresight()
+        self._n_writes = 0  # to the cache of the last step, with it
         self._is_cancelled = False
 
     # ---- a step ----
@@ -112,7 +113,8 @@ class GpuModel:
         if self._takes_chains and (parents != np.arange(-1, len(parents) - 1)).any():
             raise NativeError("attention", "block-sparse rows of a tree, expected a chain")
         asked = Asked(kv, tokens, positions, parents, blocks.copy(), n_past, out_rows)
-        if self._foresight.is_met(asked):
+        is_untouched = kv.n_writes == self._n_writes
+        if self._foresight.is_met(asked, is_untouched=is_untouched):
             assert self._coming is not None
             self._current = self._coming
         else:
@@ -144,6 +146,8 @@ class GpuModel:
             graphs[bucket, slot] = self._driver.record(lambda: self._launch(bucket, kv, slot))
         self._driver.run(graphs[bucket, slot])
         self._driver.mark(results.done)
+        kv.n_writes += 1
+        self._n_writes = kv.n_writes
         return results
 
     def _bucket(self, n_rows: int, n_out_rows: int, n_past: int) -> Bucket:
