@@ -10,16 +10,16 @@ from dataclasses import dataclass, field
 from engine.backends.arena import activations_of
 from engine.backends.gpu.defaults import defaults_of
 from engine.backends.gpu.fusing import AttentionRound, Linears, RopeWrite, Rounded, fuse
-from engine.backends.gpu.linear_shape import merges_later, rounds_itself
+from engine.backends.gpu.launch import ceil_div
+from engine.backends.gpu.linear_shape import LinearShape, merges_later, rounds_itself
 from engine.backends.gpu.lowering import SPLIT_ROWS
 from engine.backends.gpu.packing import BLOCK, TILE_ROWS, Format, format_of, packed_bytes
-from engine.backends.gpu.splits import n_splits_of
+from engine.backends.gpu.splits import split_room
 from engine.ops import Activation, Argmax, Attention, Op, Rows
 from engine.program import Program
 
 HALF_BYTES = 2
 PREFILL_ROWS = 512
-TALL_BLOCKS = 96  # lowering.py's
 
 
 @dataclass(frozen=True)
@@ -68,25 +68,23 @@ def _linears(op: Linears, n_rows: int, n_out: int) -> Work:
     n_blocks = op.x.width // BLOCK
     # A single row is rounded by the op itself.
     is_rounded_before = op.rounding is not None and not rounds_itself(op.rounding, rows)
-    shapes = defaults_of("")
-    is_tall = n_blocks >= TALL_BLOCKS
-    most = TILE_ROWS * (shapes.tall_linear_tiles if is_tall else shapes.linear_tiles)
-    n_row_tiles = -(-rows // TILE_ROWS)
+    n_cols = LinearShape(op, 0, 0, 1, defaults_of("")).row_tiles(rows)
+    n_row_tiles = ceil_div(rows, TILE_ROWS)
     tiles: dict[Format, int] = {}
     n_bytes = 0
     for weight in (weight for part in op.parts for weight in part.weights):
         n_bytes += packed_bytes(weight.type_id, weight.n_out, weight.n_cols)
-        n = -(-weight.n_out // TILE_ROWS) * n_blocks * n_row_tiles
+        n = ceil_div(weight.n_out, TILE_ROWS) * n_blocks * n_row_tiles
         kind = format_of(weight.type_id)
         tiles[kind] = tiles.get(kind, 0) + n
     return Work(
         name="Linears",
         n_launches=1 + is_rounded_before,
         weight_bytes=n_bytes,
-        n_passes=-(-rows // most),
+        n_passes=ceil_div(n_row_tiles, n_cols),
         other_bytes=_activation_bytes(op, n_rows, n_out),
         tiles=tiles,
-        n_cols=min(n_row_tiles, most // TILE_ROWS),
+        n_cols=min(n_row_tiles, n_cols),
     )
 
 
@@ -102,9 +100,7 @@ def _attention(op: Attention | AttentionRound, n_rows: int, n_past: int, n_out: 
     # rounding is a launch of its own.
     is_split = n_rows <= SPLIT_ROWS
     is_later = isinstance(op, AttentionRound) and op.is_merged_later and is_split
-    if is_later:
-        splits = 1 << (n_splits_of(n_past + n_rows) - 1).bit_length()
-        is_later = merges_later(of, rows, splits)
+    is_later = is_later and merges_later(of, rows, split_room(n_past + n_rows))
     return Work(
         name="Attention",
         n_launches=1 + ((is_split and not is_later) or (not is_split and of is not op)),

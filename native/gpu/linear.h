@@ -50,7 +50,7 @@ struct LinearArgs {
     const float* x_scales;  // (tiles of rows, blocks, 16, 2)
     int n_parts, n_blocks, is_selected, n_ahead;
     int n_tiles, tiles_of_block;
-    int is_staged, pad;       // of few rows the bytes of the largest tile
+    int staged_bytes, pad;    // of a tile in shared memory, or 0
     Rounding rounding;        // what blocks that round x themselves read,
     AttentionArgs attention;  // or merge
     Turning turning;
@@ -222,23 +222,36 @@ DEV TilePlace tile_place(const LinearArgs& a, const LinearPart& part, int tile) 
             bytes, a.n_blocks * kTileRows * 4};
 }
 
+// Where a tile is read from: shared memory, if it was copied there.
+DEV TilePlace staged_place(const LinearArgs& a, const TilePlace& tile, const uint8* shared) {
+    if (!kCopiesAhead || !a.staged_bytes) return tile;
+    return {shared, reinterpret_cast<const uint32*>(shared + tile.quants_bytes), tile.quants_bytes,
+            tile.scales_bytes};
+}
+
 // Have a tile's weights on their way while other kernels still run: to shared memory, or into the
 // device's cache, with this block's share of what the next linear op reads.
 template <int kThreads>
-DEV void stage_tile(TilePlace& tile, uint8* shared) {
+DEV void copy_tile(const TilePlace& tile, uint8* shared) {
     const auto* scales = reinterpret_cast<const uint8*>(tile.scales);
     for (int i = 16 * thread_index(); i < tile.quants_bytes; i += 16 * kThreads)
         copy_ahead(shared + i, tile.quants + i);
     for (int i = 16 * thread_index(); i < tile.scales_bytes; i += 16 * kThreads)
         copy_ahead(shared + tile.quants_bytes + i, scales + i);
     end_of_group();
-    tile.quants = shared;
-    tile.scales = reinterpret_cast<const uint32*>(shared + tile.quants_bytes);
 }
 
 DEV void prefetch_tile(const TilePlace& tile) {
     prefetch(tile.quants, tile.quants_bytes);
     prefetch(tile.scales, tile.scales_bytes);
+}
+
+template <int kThreads>
+DEV void begin_tile(const LinearArgs& a, const TilePlace& tile, uint8* shared) {
+    if (kCopiesAhead && a.staged_bytes)
+        copy_tile<kThreads>(tile, shared);
+    else if (thread_index() == 0)
+        prefetch_tile(tile);
 }
 
 DEV void prefetch_ahead(const LinearArgs& a) {
@@ -327,10 +340,8 @@ DEV void linear(const LinearArgs& a) {
     const int tile = block_x() - part.first_tile;
     TilePlace place = tile_place(a, part, tile);
     if (kCols <= 2 && block_y() == 0) {
-        if (kCopiesAhead && a.is_staged)
-            stage_tile<kSlices * kWarp>(place, launch_shared());
-        else if (thread_index() == 0)
-            prefetch_tile(place);
+        begin_tile<kSlices * kWarp>(a, place, launch_shared());
+        place = staged_place(a, place, launch_shared());
         prefetch_ahead(a);
     }
     const Step& step = *a.step;

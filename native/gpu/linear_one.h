@@ -24,7 +24,7 @@ struct OneShared {
 
 constexpr int kSliceSums = kTileRows + 1;
 
-// lowering.py: _one_bytes.
+// As linear_shape.py counts it.
 DEV OneShared one_shared(const LinearArgs& a, int n_slices) {
     uint8* at = launch_shared();
     OneShared shared;
@@ -157,11 +157,8 @@ DEV void linear_one(const LinearArgs& a) {
 #pragma unroll 1
     for (int t = 0; t < n_tiles; ++t) {
         const LinearPart& part = part_of(a, first + t);
-        TilePlace place = tile_place(a, part, first + t - part.first_tile);
-        if (kCopiesAhead && a.is_staged)
-            stage_tile<kOneThreads>(place, shared.tiles + t * a.is_staged);
-        else if (thread_index() == 0)
-            prefetch_tile(place);
+        begin_tile<kOneThreads>(a, tile_place(a, part, first + t - part.first_tile),
+                                shared.tiles + t * a.staged_bytes);
     }
     const Step& step = *a.step;
     const bool is_asked = rows_of(step, a.is_selected) > 0;
@@ -186,11 +183,9 @@ DEV void linear_one(const LinearArgs& a) {
     for (int task = warp_index(); task < n_tiles * kTasks; task += kOneWarps) {
         const int t = task / kTasks, slice = task % kTasks * 2 + (lane_index() >> 4);
         const LinearPart& of_tile = part_of(a, first + t);
-        TilePlace place = tile_place(a, of_tile, first + t - of_tile.first_tile);
-        if (kCopiesAhead && a.is_staged) {
-            place.quants = shared.tiles + t * a.is_staged;
-            place.scales = reinterpret_cast<const uint32*>(place.quants + place.quants_bytes);
-        }
+        const TilePlace place =
+            staged_place(a, tile_place(a, of_tile, first + t - of_tile.first_tile),
+                         shared.tiles + t * a.staged_bytes);
         shared.sums[(t * kSlices + slice) * kSliceSums + tile_row] =
             row_product_of<kSlices>(of_tile.format, place, tile_row, slice, a.n_blocks, shared);
     }

@@ -1,5 +1,5 @@
 // The splits of attention's rows, merged in their order (split.h): by a kernel of its own, or by
-// the blocks of the linear op that reads the result, each for itself, where the parts are few.
+// the blocks of the linear op that reads a single row's result, each for itself.
 #pragma once
 
 #include "attention.h"

@@ -1,6 +1,6 @@
 // Activations rounded to int8 by blocks of 32 columns, or of 256 where `is_super`, as quants.h
-// says: x itself, its rms_norm, or silu(x) * up. Either by a kernel of its own, or by the blocks of
-// a linear op, each for itself, where the rows are so few that this is less than a launch.
+// says: x itself, its rms_norm, or silu(x) * up. Either by a kernel of its own, or, of a
+// single row, by the blocks of a linear op, each for itself: that is less than a launch.
 #pragma once
 
 #include "rows.h"

@@ -202,7 +202,7 @@ class LinearArgs(Structure):
         ("n_ahead", c_int),
         ("n_tiles", c_int),
         ("tiles_of_block", c_int),
-        ("is_staged", c_int),
+        ("staged_bytes", c_int),
         ("pad", c_int),
         ("rounding", Rounding),
         ("attention", AttentionArgs),

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 @dataclass(frozen=True, kw_only=True)
 class Defaults:
     """`tree_budget` drafts a step at most; `prefill_rows` of a step that reads a prompt; tiles of
-    16 rows that one pass over a matrix serves, and over a tall one (lowering.py); `staged_bytes` of
-    weights at most that a block copies to shared memory ahead, where a device can."""
+    16 rows that one pass over a matrix serves, and over a tall one (linear_shape.py);
+    `staged_bytes` of weights at most that a block copies to shared memory ahead, where a device
+    can."""
 
     tree_budget: int
     prefill_rows: int = 512

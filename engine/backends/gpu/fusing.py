@@ -26,7 +26,7 @@ from engine.ops import (
 
 
 class Source(IntEnum):
-    """What is rounded, as native/gpu/rows.h counts it."""
+    """What is rounded, as native/gpu/rounding.h counts it."""
 
     PLAIN = 0
     NORMED = 1

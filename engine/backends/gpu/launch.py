@@ -12,6 +12,10 @@ THREADS = 256
 SPLIT_KEYS = 64  # native/gpu/split.h: kSplitKeys
 
 
+def ceil_div(n: int, d: int) -> int:
+    return -(-n // d)
+
+
 @dataclass(frozen=True)
 class Bucket:
     """What one recorded graph is good for: steps of at most so many rows, selected rows and splits

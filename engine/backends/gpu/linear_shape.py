@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from engine.backends.gpu.defaults import Defaults
 from engine.backends.gpu.driver import Grid
 from engine.backends.gpu.fusing import Linears, Round, Source
-from engine.backends.gpu.launch import THREADS, Bucket
+from engine.backends.gpu.launch import THREADS, Bucket, ceil_div
+from engine.backends.gpu.packing import TILE_ROWS
 from engine.ops import Attention
 
-TILE = 16
 _TALL_BLOCKS, _FEW_SLICES, _MANY_SLICES = 96, 8, 16  # native/gpu/linear.h
 # A linear op rounds a single row itself, in every one of its blocks, or merges so many splits.
 _ONE_THREADS, _MOST_ONE_WIDTH, _MOST_ONE_SPLITS = 512, 16384, 32
@@ -54,10 +54,10 @@ class LinearShape:
         """Of a single row: few blocks, for each rounds the row for itself, with no more tiles than
         their warps have room for, unless only then all blocks fit at once."""
         usual = _MOST_TILES // (1 + self.is_tall)
-        to_fit = _ceil(self.n_tiles, 2 * self.n_units)
+        to_fit = ceil_div(self.n_tiles, 2 * self.n_units)
         if usual < to_fit <= 2 * usual:
             return to_fit
-        return min(_ceil(self.n_tiles, self.n_units), usual)
+        return min(ceil_div(self.n_tiles, self.n_units), usual)
 
     def merges(self, bucket: Bucket) -> bool:
         merged, n_rows = self.op.merged, self._rows(bucket)
@@ -77,13 +77,13 @@ class LinearShape:
             return f"{name}_one"
         # Half a tile of rows has kernels of its own.
         n_rows = self._rows(bucket)
-        return f"{name}_{8 if n_rows <= 8 else TILE * self._row_tiles(n_rows)}"
+        return f"{name}_{8 if n_rows <= 8 else TILE_ROWS * self.row_tiles(n_rows)}"
 
     def grid(self, bucket: Bucket) -> Grid:
         if self.is_one(bucket):
-            return _ceil(self.n_tiles, self.tiles_of_block), 1, 1
+            return ceil_div(self.n_tiles, self.tiles_of_block), 1, 1
         n_rows = self._rows(bucket)
-        return self.n_tiles, _ceil(n_rows, TILE * self._row_tiles(n_rows)), 1
+        return self.n_tiles, ceil_div(n_rows, TILE_ROWS * self.row_tiles(n_rows)), 1
 
     def n_threads(self, bucket: Bucket) -> int:
         return _ONE_THREADS if self.is_tall or self.is_one(bucket) else THREADS
@@ -101,9 +101,9 @@ class LinearShape:
     def _rows(self, bucket: Bucket) -> int:
         return bucket.rows(self.op.x.rows)
 
-    def _row_tiles(self, n_rows: int) -> int:
+    def row_tiles(self, n_rows: int) -> int:
         """Tiles of rows that one pass over a matrix serves."""
-        n = _ceil(n_rows, TILE)
+        n = ceil_div(n_rows, TILE_ROWS)
         if n <= 2:
             return n
         return self.defaults.tall_linear_tiles if self.is_tall else self.defaults.linear_tiles
@@ -112,10 +112,6 @@ class LinearShape:
         """As linear_one.h lays it out: the row as it is rounded, its stretches' squares, and sums
         by tile and slice."""
         width, n_slices = self.op.x.width, _MANY_SLICES if self.is_tall else _FEW_SLICES
-        rounded = width + width // 32 * 8 + 4 * _ceil(width, THREADS)
-        sums = 4 * self.tiles_of_block * n_slices * (TILE + 1)
-        return 16 * _ceil(rounded + sums, 16)
-
-
-def _ceil(n: int, d: int) -> int:
-    return -(-n // d)
+        rounded = width + width // 32 * 8 + 4 * ceil_div(width, THREADS)
+        sums = 4 * self.tiles_of_block * n_slices * (TILE_ROWS + 1)
+        return 16 * ceil_div(rounded + sums, 16)

@@ -19,9 +19,9 @@ from engine.backends.gpu.fusing import (
     Target,
 )
 from engine.backends.gpu.kv import GpuKvCache
-from engine.backends.gpu.launch import THREADS, Bucket, Launch
-from engine.backends.gpu.linear_shape import TILE, LinearShape, merges_later
-from engine.backends.gpu.packing import Format, block_bytes_of
+from engine.backends.gpu.launch import THREADS, Bucket, Launch, ceil_div
+from engine.backends.gpu.linear_shape import LinearShape, merges_later
+from engine.backends.gpu.packing import TILE_ROWS, Format, block_bytes_of
 from engine.backends.gpu.sparse import is_sparse, sparse_launches
 from engine.backends.gpu.step import MOST_TREE_ROWS
 from engine.errors import NativeError
@@ -48,10 +48,6 @@ _MOST_WIDTH = 32768  # native/gpu/rows.h: kMostStretches
 _MOST_AHEAD_BYTES = 16 * 2**20
 # Up to so many rows each split of the keys has blocks of its own.
 SPLIT_ROWS = 64
-
-
-def _ceil(n: int, d: int) -> int:
-    return -(-n // d)
 
 
 class Lowering:
@@ -115,7 +111,7 @@ class Lowering:
             self._step, table.quants, table.scales, self._place(op.out), table.format,
             op.out.width,
         )  # fmt: skip
-        return self._rowwise("embed", op.out, _ceil(op.out.width, THREADS), args)
+        return self._rowwise("embed", op.out, ceil_div(op.out.width, THREADS), args)
 
     def _rms_norm(self, op: RmsNorm) -> Launch:
         group = op.weight.n_cols
@@ -132,7 +128,7 @@ class Lowering:
             self._step, self._rounding(op), self._place(op.out), self._scales(op.out),
             _is_selected(op.x),
         )  # fmt: skip
-        return self._rowwise("quantize", op.x, _ceil(op.x.width, 8 * THREADS), args)
+        return self._rowwise("quantize", op.x, ceil_div(op.x.width, 8 * THREADS), args)
 
     def _rounding(self, op: Round) -> A.Rounding:
         other = 0
@@ -150,7 +146,7 @@ class Lowering:
             self._step, self._place(op.gate), self._place(op.up), self._place(op.out),
             op.out.width, _is_selected(op.out),
         )  # fmt: skip
-        return self._rowwise("silu_mul", op.out, _ceil(op.out.width, THREADS), args)
+        return self._rowwise("silu_mul", op.out, ceil_div(op.out.width, THREADS), args)
 
     def _concat(self, op: Concat) -> list[Launch]:
         launches: list[Launch] = []
@@ -176,7 +172,7 @@ class Lowering:
         for to, part in zip(args.parts, parts, strict=False):
             to.x, to.width, to.first = self._place(part), part.width, first
             first += part.width
-        return self._rowwise("copy_rows", out, _ceil(first, THREADS), args)
+        return self._rowwise("copy_rows", out, ceil_div(first, THREADS), args)
 
     # ---- matrices ----
 
@@ -190,7 +186,7 @@ class Lowering:
         def make(bucket: Bucket, kv: GpuKvCache) -> A.LinearArgs:
             made = A.LinearArgs.from_buffer_copy(args)
             made.tiles_of_block = shape.tiles_of_block
-            made.is_staged = tile_bytes if shape.staged_bytes(bucket) else 0
+            made.staged_bytes = tile_bytes if shape.staged_bytes(bucket) else 0
             if op.turning is not None:
                 made.turning.kv = kv.place(op.turning.kv)
             if op.merged is not None:
@@ -226,9 +222,9 @@ class Lowering:
             to.out = self._place(part.out) if part.out in op.outs else 0
             to.n_out = sum(weight.n_out for weight in part.weights)
             to.target, to.first_tile = part.target, args.n_tiles
-            args.n_tiles += _ceil(to.n_out, TILE)
+            args.n_tiles += ceil_div(to.n_out, TILE_ROWS)
             weight_bytes += matrix.n_bytes
-            tile_bytes = max(tile_bytes, matrix.n_bytes // _ceil(to.n_out, TILE))
+            tile_bytes = max(tile_bytes, matrix.n_bytes // ceil_div(to.n_out, TILE_ROWS))
         if op.rounding is not None:
             args.rounding = self._rounding(op.rounding)
         args.rounding.is_super = x.is_super
@@ -264,12 +260,12 @@ class Lowering:
             )  # fmt: skip
 
         n_items = n_head * n_pairs + op.k.width - kv_layer.n_kv * n_pairs + op.v.width
-        n_x = _ceil(n_items, THREADS)
+        n_x = ceil_div(n_items, THREADS)
         return Launch(lambda _: "rope_write", lambda b: (n_x, b.n_rows, 1), make)
 
     def _attention_args(self, op: Attention, bucket: Bucket, kv: GpuKvCache) -> A.AttentionArgs:
         group = op.n_head // op.kv.n_kv
-        group_share = 0 if group == 1 else _ceil(2**32, group)
+        group_share = 0 if group == 1 else ceil_div(2**32, group)
         return A.AttentionArgs(
             self._step, kv.place(op.kv), self._place(op.q), self._place(op.out),
             self._scratch["partial"], op.n_head, op.window or 0, op.is_block,
@@ -297,9 +293,9 @@ class Lowering:
             n_rows = bucket.rows(rows)
             # Rows of a tree have tiles of their own.
             in_rows = n_rows << _tiles_shift(group)
-            n = in_rows if bucket.n_rows <= MOST_TREE_ROWS else _ceil(n_rows * group, _QUERIES)
+            n = in_rows if bucket.n_rows <= MOST_TREE_ROWS else ceil_div(n_rows * group, _QUERIES)
             # A tile's splits have blocks of their own, or a warp has all splits of a tile.
-            return n if bucket.n_splits else _ceil(n, _ATTENTION_WARPS)
+            return n if bucket.n_splits else ceil_div(n, _ATTENTION_WARPS)
 
         def kernel(bucket: Bucket) -> str:
             if bucket.n_splits:
@@ -327,7 +323,7 @@ class Lowering:
 
         merge = Launch(
             merge_kernel,
-            lambda b: (_ceil(op.n_head, merge_warps), b.rows(rows), 1),
+            lambda b: (ceil_div(op.n_head, merge_warps), b.rows(rows), 1),
             make_merge,
             lambda _: 32 * merge_warps,
         )
@@ -341,7 +337,7 @@ class Lowering:
 
     def _argmax(self, op: Argmax) -> list[Launch]:
         width = op.x.width
-        n_chunks = _ceil(width, CHUNK)
+        n_chunks = ceil_div(width, CHUNK)
         s = self._scratch
         args = A.ArgmaxArgs(
             self._step, self._place(op.x), s["values"], s["indices"], s["ids"], width, n_chunks
@@ -359,7 +355,7 @@ class Lowering:
 
 def _tiles_shift(group: int) -> int:
     """A power of two tiles have the heads of a group of one row, those of a tree's rows."""
-    return (_ceil(group, _QUERIES) - 1).bit_length()
+    return (ceil_div(group, _QUERIES) - 1).bit_length()
 
 
 def _quantize_unsplit(bucket: Bucket) -> str:
@@ -371,9 +367,9 @@ def _look_ahead(args: A.LinearArgs, following: A.LinearArgs) -> None:
     parts = following.parts[: following.n_parts]
     args.n_ahead = 2 * len(parts)
     for i, part in enumerate(parts):
-        n_tile_blocks = _ceil(part.n_out, TILE) * following.n_blocks
+        n_tile_blocks = ceil_div(part.n_out, TILE_ROWS) * following.n_blocks
         args.ahead[2 * i] = A.Ahead(part.quants, n_tile_blocks * block_bytes_of(part.format))
-        args.ahead[2 * i + 1] = A.Ahead(part.scales, n_tile_blocks * TILE * 4)
+        args.ahead[2 * i + 1] = A.Ahead(part.scales, n_tile_blocks * TILE_ROWS * 4)
 
 
 def _pairs_of(op: Linears, part: Part) -> int | None:
@@ -391,8 +387,8 @@ def _is_selected(x: Activation) -> bool:
 
 def rounded_rows(n_rows: int) -> int:
     """Whole tiles, as many as a launch of the widest linear kernel looks at."""
-    n = TILE * _MOST_LINEAR_TILES
-    return _ceil(n_rows, n) * n
+    n = TILE_ROWS * _MOST_LINEAR_TILES
+    return ceil_div(n_rows, n) * n
 
 
 def rounded_bytes(x: Rounded, n_rows: int) -> int:

@@ -18,7 +18,7 @@ from engine.backends.gpu.kv import GpuKvCache
 from engine.backends.gpu.launch import Bucket, Launch
 from engine.backends.gpu.lowering import CHUNK, SPLIT_ROWS, Lowering, rounded_bytes
 from engine.backends.gpu.sparse import is_sparse
-from engine.backends.gpu.splits import n_splits_of, partial_bytes
+from engine.backends.gpu.splits import n_splits_of, partial_bytes, split_room
 from engine.backends.gpu.step import StepInputs
 from engine.errors import NativeError
 from engine.ops import Activation, Argmax, Attention, Rows, TopK
@@ -156,8 +156,7 @@ class GpuModel:
         n_splits = n_splits_of(n_past + n_rows)
         if n > SPLIT_ROWS or n_splits > self._most_splits:
             return Bucket(n, n_out, 0)
-        # A power of two, so that few graphs serve a growing text.
-        return Bucket(n, n_out, min(1 << (n_splits - 1).bit_length(), self._most_splits))
+        return Bucket(n, n_out, min(split_room(n_past + n_rows), self._most_splits))
 
     def _launch(self, bucket: Bucket, kv: GpuKvCache, slot: int) -> None:
         if slot == 0:

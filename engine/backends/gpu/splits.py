@@ -1,6 +1,6 @@
 """How a step's keys are split among blocks of threads, and what the parts of its attention take."""
 
-from engine.backends.gpu.launch import SPLIT_KEYS
+from engine.backends.gpu.launch import SPLIT_KEYS, ceil_div
 from engine.backends.gpu.lowering import SPLIT_ROWS
 from engine.backends.gpu.sparse import is_sparse, sparse_bytes
 from engine.ops import Attention
@@ -8,7 +8,13 @@ from engine.program import Program
 
 
 def n_splits_of(n_keys: int) -> int:
-    return -(-n_keys // SPLIT_KEYS)
+    return ceil_div(n_keys, SPLIT_KEYS)
+
+
+def split_room(n_keys: int) -> int:
+    """Splits that a graph for so many keys has room for: a power of two, so that few graphs serve a
+    growing text."""
+    return 1 << (n_splits_of(n_keys) - 1).bit_length()
 
 
 def partial_bytes(program: Program, max_rows: int, n_splits: int) -> int:
