@@ -1,14 +1,19 @@
 """Steps that are begun before they are asked for: when, and that nobody notices."""
 
+import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from engine.backends.gpu.backend import GpuBackend
 from engine.backends.gpu.foresight import Asked, Foresight
 from engine.backends.gpu.model import GpuModel
 from engine.config import EngineConfig
 from engine.engine import Engine
+from engine.ops import KvLayer
+from engine.program import Program
+from tests.native.program_runner import f32_weight
 from tests.tiny_drafter import TinyDrafter
 from tests.tiny_gguf import write_tiny_gguf
 
@@ -183,3 +188,17 @@ def test_what_is_written_meanwhile_is_not_overlooked(
     found = written_meanwhile(engine, drafts=drafts)
     monkeypatch.setattr(Foresight, "begins", lambda self: False)
     assert found == written_meanwhile(engine, drafts=drafts)
+
+
+def test_the_cache_of_a_model_that_chooses_nothing_is_not_kept(emulated: GpuBackend) -> None:
+    weight, data = f32_weight("x", np.ones((4, 32), np.float32))
+    program = Program("test", {"x": weight})
+    program.collect(program.embed(weight))
+    model = emulated.model(program, {"x": data}, max_rows=4, max_out_rows=4)
+    kv = emulated.kv_cache([KvLayer(0, 1, 32)], 1)
+    rows = np.arange(2, dtype=np.int32)
+    assert model.step(kv, rows, rows, rows - 1, np.zeros(1, np.int32), 0, rows)
+    np.testing.assert_array_equal(model.collected(2), np.ones((2, 32)))
+    is_kept = weakref.ref(kv)
+    del kv
+    assert is_kept() is None

@@ -113,14 +113,17 @@ class GpuModel:
         if self._takes_chains and (parents != np.arange(-1, len(parents) - 1)).any():
             raise NativeError("attention", "block-sparse rows of a tree, expected a chain")
         asked = Asked(kv, tokens, positions, parents, blocks.copy(), n_past, out_rows)
+        if not self._chooses:  # nothing to foresee, and no reason to keep the cache
+            self._current = self._run(asked)
+            return True
         is_untouched = kv.n_writes == self._n_writes
         if self._foresight.is_met(asked, is_untouched=is_untouched):
             assert self._coming is not None
             self._current = self._coming
         else:
             self._current = self._run(asked)
-        can_go_on = self._chooses and asked.is_single
-        self._coming = self._go_on(asked) if can_go_on and self._foresight.begins() else None
+        begins = asked.is_single and self._foresight.begins()
+        self._coming = self._go_on(asked) if begins else None
         return True
 
     def _run(self, asked: Asked) -> "_Results":
