@@ -1,5 +1,5 @@
-"""The GPU's kernels on the host (engine/backends/gpu/emulated.py), and vendors' packages over
-stand-in drivers; skipped without a compiler."""
+"""The GPU's kernels on the host (engine/backends/gpu/emulated.py), skipped without a compiler, or
+on the device that `--gpu` names; and vendors' packages over stand-in drivers."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,36 +7,39 @@ from pathlib import Path
 import pytest
 
 from engine.backends.gpu.backend import GpuBackend
-from tests.gpu.guarded import GuardedDriver
+from tests.gpu.guarded import Guarded, guarded_driver
 from tests.gpu.standin.libraries import LIBRARIES, PACKAGES, Standin, build, package_folder
 
 
 @pytest.fixture(scope="session")
 def guarded(
-    host_compiler: None, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[GpuBackend, GuardedDriver]:
-    return _guarded(tmp_path_factory.mktemp("kernels"), is_quads=False)
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[GpuBackend, Guarded]:
+    name = request.config.getoption("--gpu")
+    if name == "emulated":
+        request.getfixturevalue("host_compiler")
+    return _guarded(tmp_path_factory.mktemp("kernels"), guarded_driver(name))
 
 
 @pytest.fixture(scope="session", params=["rows", "quads"])
 def lanes(
-    request: pytest.FixtureRequest, host_compiler: None, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[GpuBackend, GuardedDriver]:
-    """Each way in which the matrix unit's tiles lie in lanes."""
-    if request.param == "rows":
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[GpuBackend, Guarded]:
+    """Each way in which the matrix unit's tiles lie in lanes; a device has its own."""
+    if request.param == "rows" or request.config.getoption("--gpu") != "emulated":
         return request.getfixturevalue("guarded")
-    return _guarded(tmp_path_factory.mktemp("quads"), is_quads=True)
+    request.getfixturevalue("host_compiler")
+    return _guarded(tmp_path_factory.mktemp("quads"), guarded_driver(is_quads=True))
 
 
-def _guarded(cache: Path, *, is_quads: bool) -> tuple[GpuBackend, GuardedDriver]:
+def _guarded(cache: Path, driver: Guarded) -> tuple[GpuBackend, Guarded]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("platformdirs.user_cache_dir", lambda name: str(cache))
-        driver = GuardedDriver(is_quads=is_quads)
         return GpuBackend(driver), driver
 
 
 @pytest.fixture
-def emulated(guarded: tuple[GpuBackend, GuardedDriver]) -> Iterator[GpuBackend]:
+def emulated(guarded: tuple[GpuBackend, Guarded]) -> Iterator[GpuBackend]:
     """Fails a test whose kernels wrote beside a buffer."""
     backend, driver = guarded
     yield backend
@@ -44,7 +47,7 @@ def emulated(guarded: tuple[GpuBackend, GuardedDriver]) -> Iterator[GpuBackend]:
 
 
 @pytest.fixture
-def any_lanes(lanes: tuple[GpuBackend, GuardedDriver]) -> Iterator[GpuBackend]:
+def any_lanes(lanes: tuple[GpuBackend, Guarded]) -> Iterator[GpuBackend]:
     """As `emulated`, for tests that are to run whichever way tiles lie in lanes."""
     backend, driver = lanes
     yield backend

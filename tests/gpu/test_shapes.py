@@ -13,7 +13,7 @@ from engine.errors import NativeError
 from engine.ops import Activation, Weight
 from engine.program import Program
 from engine.session import ROOT
-from tests.gpu.guarded import GuardedDriver
+from tests.gpu.guarded import guarded_driver
 from tests.native.program_runner import ProgramRunner, f32_weight, quantized_weight
 
 WIDTH = 64
@@ -372,7 +372,7 @@ def test_argmax_at_the_edges_of_chunks(emulated: GpuBackend, width: int) -> None
 
 @pytest.mark.parametrize("offset", [-1, 100])
 def test_a_byte_beside_a_buffer_is_noticed(offset: int) -> None:
-    driver = GuardedDriver()
+    driver = guarded_driver()
     address = driver.allocate(100)
     ctypes.memset(address, 0, 100)
     assert driver.damage() == []
