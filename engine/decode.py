@@ -63,6 +63,8 @@ class HealingConstraint:
 
     def consume(self, token_bytes: bytes) -> bytes:
         """Takes a chosen token's bytes; returns those beyond the prefix."""
+        if not self._pending:
+            return token_bytes
         n = min(len(self._pending), len(token_bytes))
         self._pending = self._pending[n:]
         return token_bytes[n:]
@@ -77,6 +79,8 @@ class StopFilter:
 
     def push(self, piece: str) -> tuple[str, bool]:
         """The text now certain to precede any stop string, and whether one was found."""
+        if not self._stop:
+            return piece, False
         text = self._held + piece
         found = [i for s in self._stop if (i := text.find(s)) >= 0]
         if found:
@@ -179,7 +183,7 @@ def decode(
         while goes_on:
             tree = speculator.draft(session, decoded.tokens, output.n_left - 1)
             started = perf_counter()
-            verified = session.verify(tree.tokens, tree.parents)
+            verified = session.verify(tree.tokens, tree.parents, meanwhile=speculator.settle)
             verify_ms = _ms_since(started)
             path, goes_on = walk(tree, verified, decide)
             started = perf_counter()

@@ -85,9 +85,14 @@ class Session:
         return self._commit_chain(tokens[n_before:], n_logits)
 
     def verify(
-        self, tokens: Sequence[int], parents: Sequence[int], out_rows: Sequence[int] | None = None
+        self,
+        tokens: Sequence[int],
+        parents: Sequence[int],
+        out_rows: Sequence[int] | None = None,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> Verified:
-        """Computes a tree of rows without committing any.
+        """Computes a tree of rows without committing any; does `meanwhile` what need not wait for
+        its results.
 
         Row i holds tokens[i] and continues row parents[i], which precedes it, or the committed
         sequence (ROOT). Results are those of `out_rows` (ascending; default all). Raises
@@ -96,6 +101,7 @@ class Session:
         rows = range(len(tokens)) if out_rows is None else out_rows
         self._step(self._model, tokens, parents, rows)
         self._verified = tuple(tokens)
+        meanwhile()
         return Verified(self._model.argmax(len(rows)), lambda: self._model.logits(len(rows)))
 
     def run_block(self, model: Model, tokens: Sequence[int], out_rows: Sequence[int]) -> None:
@@ -207,7 +213,7 @@ class Session:
 
 
 def _positions(parents: Sequence[int], n_past: int) -> NDArray[np.int32]:
-    positions = np.empty(len(parents), np.int32)
-    for row, parent in enumerate(parents):
-        positions[row] = n_past if parent == ROOT else positions[parent] + 1
-    return positions
+    positions: list[int] = []
+    for parent in parents:
+        positions.append(n_past if parent == ROOT else positions[parent] + 1)
+    return np.array(positions, np.int32)

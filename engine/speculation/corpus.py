@@ -55,12 +55,24 @@ class Corpus:
         # Index 0 holds a separator, so no match reaches across the beginning.
         while len(starts) and len(found) < MOST_MATCH:
             length = len(found) + 1
+            if len(starts) == 1:  # the most frequent case, which NumPy is slow at
+                longest = self._n_common(int(starts[0]), length)
+                return found + [Match(n, starts) for n in range(length, longest + 1)]
             found.append(Match(length, starts))
             earlier = ids[n - 1 - length]
             if earlier == SEPARATOR:
                 break
             starts = starts[ids[starts - 1 - length] == earlier]
         return found
+
+    def _n_common(self, start: int, length: int) -> int:
+        """How many tokens before `start` are the latest ones, at least `length` of which are."""
+        ids, n = self._ids, self.n
+        most = min(MOST_MATCH, start - 1)
+        before, latest = ids[start - most : start].tolist(), ids[n - most : n].tolist()
+        while length < most and before[-length - 1] == latest[-length - 1] != SEPARATOR:
+            length += 1
+        return length
 
     def other_starts(self, starts: Ints, token: int) -> Ints:
         """Those of `starts` that go on otherwise than with `token`."""

@@ -2,7 +2,7 @@
 corrected by every real step."""
 
 from collections.abc import Callable, Mapping
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from math import inf
 from pathlib import Path
 from time import perf_counter
@@ -57,10 +57,14 @@ class StepCosts:
         self._anchors = known
         self.is_guess, self.most_rows = is_guess, most_rows
         self.n_observed = 0
-        self.by_rows = self._interpolate()
+        self._tabulate()
 
     def ms(self, n_rows: int) -> float:
         return self.by_rows[n_rows]
+
+    def least_share(self, n_rows: int) -> float:
+        """What a row more costs at least, as a share of a step of `n_rows` or more."""
+        return self._least_row_ms[n_rows] / self.by_rows[n_rows]
 
     def observe(self, n_rows: int, ms: float) -> None:
         """A real step of `n_rows` took `ms`: believe it a little."""
@@ -68,34 +72,37 @@ class StepCosts:
         surprise = ms / self.by_rows[n_rows]
         if self.is_guess and self.n_observed == 1:
             self._anchors = [anchor * surprise for anchor in self._anchors]
-            self.by_rows = self._interpolate()
+            self._tabulate()
             return
         share = _DOWN_SHARE if surprise < 1 else _UP_SHARE
         surprise = min(surprise, _MOST_SURPRISE)
         for i, rows in enumerate(ANCHOR_ROWS):
             part = _COMMON_PART + (1 - _COMMON_PART) * _nearness(i, rows, n_rows)
             self._anchors[i] *= surprise ** (share * part)
-        self.by_rows = self._interpolate()
+        self._tabulate()
 
     def adopt(self, measured: "StepCosts") -> None:
         """Become `measured`, for all who hold these costs."""
-        self._anchors, self.by_rows = list(measured._anchors), list(measured.by_rows)
+        self._anchors = list(measured._anchors)
+        self._tabulate()
         self.is_guess, self.most_rows = measured.is_guess, measured.most_rows
         self.n_observed = 0
 
     def anchors_ms(self) -> dict[int, float]:
         return dict(zip(ANCHOR_ROWS, self._anchors, strict=True))
 
-    def _interpolate(self) -> list[float]:
-        table = [0.0]
+    def _tabulate(self) -> None:
+        """By number of rows: what a step costs, and what a row more does at least."""
+        anchors = self._anchors
+        self.by_rows = [0.0]
+        slopes: list[float] = []
         for i, (low, high) in enumerate(pairwise(ANCHOR_ROWS)):
-            first, slope = (
-                self._anchors[i],
-                (self._anchors[i + 1] - self._anchors[i]) / (high - low),
-            )
-            table += [first + slope * k for k in range(high - low)]
-        table.append(self._anchors[-1])
-        return table
+            slope = (anchors[i + 1] - anchors[i]) / (high - low)
+            self.by_rows += [anchors[i] + slope * k for k in range(high - low)]
+            slopes += [slope] * (high - low)
+        self.by_rows.append(anchors[-1])
+        least = list(accumulate(reversed(slopes), min))
+        self._least_row_ms = [0.0, *reversed(least), 0.0]
 
 
 def _last_slope(anchors_ms: Mapping[int, float]) -> float:

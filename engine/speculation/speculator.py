@@ -6,6 +6,7 @@ Plain decoding is a speculator without sources.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from math import inf, log
 from time import perf_counter
 
@@ -25,6 +26,18 @@ _LEAST_LOG_PROB = log(0.02)  # a row costs more than this of a step, and would n
 
 
 @dataclass
+class _Step:
+    """A step that was taken; `decided` are the tokens after its root, once they are known."""
+
+    tree: DraftTree
+    path: Sequence[int]
+    verify_ms: float
+    commit_ms: float
+    block: BlockDraft | None
+    decided: Sequence[int] = ()
+
+
+@dataclass
 class _Counts:
     proposed: Counter[str] = field(default_factory=Counter[str])
     accepted: Counter[str] = field(default_factory=Counter[str])
@@ -36,7 +49,9 @@ class _Counts:
 
 
 class Speculator:
-    """Grows the tree of each step. `draft`, then `observe` what became of it, step by step."""
+    """Grows the tree of each step. `draft`, then `observe` what became of it, step by step.
+
+    What is learned from a step can wait until the model computes the next one: for `settle`."""
 
     def __init__(
         self,
@@ -57,6 +72,7 @@ class Speculator:
         self._drafter = drafter
         self._tree_budget = tree_budget
         self._block: BlockDraft | None = None
+        self._last: _Step | None = None
         self._n_seen = 0
         self._counts = _Counts()
 
@@ -66,8 +82,12 @@ class Speculator:
         Drafts deeper than `max_depth` are of no use. Raises StepCancelled.
         """
         started = perf_counter()
-        self._learn(decided[self._n_seen :])
-        self._n_seen = len(decided)
+        new = decided[self._n_seen :]
+        self._n_seen, self._block = len(decided), None
+        if self._lookup is not None:
+            self._lookup.commit(new)
+        if self._last is not None:
+            self._last.decided = new
         tree = DraftTree.of_root(decided[-1])
         n_most = min(session.n_free - 1, MOST_TREE_NODES)
         if max_depth > 0 and n_most > 0 and (self._lookup or self._drafter):
@@ -79,23 +99,32 @@ class Speculator:
         self, tree: DraftTree, path: Sequence[int], verify_ms: float, commit_ms: float
     ) -> None:
         """The step of `tree` accepted the rows of `path` and took so long."""
-        counts = self._counts
-        n_accepted = len(path) - 1
+        self.settle()
+        self._last = _Step(tree, path, verify_ms, commit_ms, self._block)
+
+    def settle(self) -> None:
+        """Counts the step observed last and learns from it, unless that was done."""
+        step, self._last = self._last, None
+        if step is None:
+            return
+        counts, tree, block = self._counts, step.tree, step.block
         for sources in tree.sources:
             counts.proposed.update(sources)
-        for row in path:
+        for row in step.path:
             counts.accepted.update(tree.sources[row])
-        counts.accepted_lengths[n_accepted] += 1
+        counts.accepted_lengths[len(step.path) - 1] += 1
         counts.tree_sizes[tree.n_nodes] += 1
-        counts.verify_ms += verify_ms
-        counts.commit_ms += commit_ms
-        self._controller.costs.observe(len(tree.tokens), verify_ms)
-        if self._block is not None:
-            n_of_block = sum(BLOCK_SOURCE in tree.sources[row] for row in path)
-            self._controller.observe_block(len(self._block.ids), n_of_block, tree.n_nodes)
+        counts.verify_ms += step.verify_ms
+        counts.commit_ms += step.commit_ms
+        self._controller.costs.observe(len(tree.tokens), step.verify_ms)
+        if block is not None:
+            self._calibration.observe(block, step.decided)
+            n_of_block = sum(BLOCK_SOURCE in tree.sources[row] for row in step.path)
+            self._controller.observe_block(len(block.ids), n_of_block, tree.n_nodes)
 
     def report(self, n_tokens: int, decode_ms: float) -> SpeculationReport:
         """Everything counted, for a request that decided `n_tokens` in `decode_ms`."""
+        self.settle()
         counts = self._counts
         n_steps = counts.accepted_lengths.total()
         n_by_steps = n_steps + sum(n * count for n, count in counts.accepted_lengths.items())
@@ -118,26 +147,18 @@ class Speculator:
             plain_ms=max(n_tokens - 1, 0) * self._controller.costs.ms(1) + host_ms,
         )
 
-    def _learn(self, tokens: Sequence[int]) -> None:
-        """Tells the sources which tokens were decided after their latest drafts."""
-        if self._lookup is not None:
-            self._lookup.commit(tokens)
-        if self._block is not None:
-            self._calibration.observe(self._block, tokens)
-            self._block = None
-
     def _grow(self, session: Session, root: DraftTree, n_most: int, max_depth: int) -> DraftTree:
         least = -inf if self._tree_budget else _LEAST_LOG_PROB
         chains = [] if self._lookup is None else self._lookup.propose(max_depth, least)
         budget = min(self._tree_budget or n_most, n_most)
-        tree = root
-        if chains:
-            tree = build_tree(root.tokens[0], None, chains, budget=budget, max_depth=max_depth)
+        costs = None if self._tree_budget else self._controller.costs
+        grow = partial(build_tree, budget=budget, max_depth=max_depth, costs=costs)
+        tree = grow(root.tokens[0], None, chains) if chains else root
         choice = self._controller.choose_size(tree)
         n_rows = self._block_rows(choice.rate, max_depth + 1)
         if n_rows:
             block = self._draft_block(session, root.tokens[0], n_rows)
-            tree = build_tree(root.tokens[0], block, chains, budget=budget, max_depth=max_depth)
+            tree = grow(root.tokens[0], block, chains)
             choice = self._controller.choose_size(tree)
         return tree if self._tree_budget else tree.cut(choice.n_nodes)
 

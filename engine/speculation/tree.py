@@ -10,6 +10,7 @@ from itertools import accumulate
 from math import exp
 
 from engine.config import MOST_TREE_NODES
+from engine.speculation.costs import StepCosts
 from engine.speculation.draft import ROOT, BlockDraft, ChainDraft, DraftTree
 
 BLOCK_SOURCE = "dflash"
@@ -23,17 +24,19 @@ def build_tree(
     *,
     budget: int = MOST_TREE_NODES,
     max_depth: int = MOST_TREE_NODES,
+    costs: StepCosts | None = None,
 ) -> DraftTree:
     """The likeliest `budget` nodes at depths 1..max_depth, in descending order of path probability.
 
     The block's greedy chain is always among them as far as the budget goes: drafters misjudge how
-    sure they are, and a tree grown by their word alone is broad and shallow.
+    sure they are, and a tree grown by their word alone is broad and shallow. With `costs` of steps,
+    it grows no further than where another row decides fewer tokens in its time than the tree does.
     """
     growth = _Growth(root, block, chains, max_depth)
     budget = min(budget, MOST_TREE_NODES)
     if budget > 0:
         growth.seed(budget)
-        growth.fill(budget)
+        growth.fill(budget, costs)
     return growth.tree()
 
 
@@ -78,13 +81,22 @@ class _Growth:
             self._push_sibling(parent, 0)
             self._push_children(node, skip_first=depth + 1 < budget)
 
-    def fill(self, budget: int) -> None:
-        """Takes the likeliest of what was pushed until there are `budget` nodes."""
+    def fill(self, budget: int, costs: StepCosts | None) -> None:
+        """Takes the likeliest of what was pushed until there are `budget` nodes, or none that is
+        left is worth its row."""
+        seeds = [exp(score) for score in reversed(self._scores[1:])]
+        n_rows, n_expected = 1, 1.0  # of nodes at least as likely as what is popped
         while self._heap and len(self._tokens) <= budget:
             negative, _, parent, token, rank = heappop(self._heap)
+            probability = exp(-negative)
+            while seeds and seeds[-1] >= probability:
+                n_rows, n_expected = n_rows + 1, n_expected + seeds.pop()
+            if costs is not None and probability < n_expected * costs.least_share(n_rows):
+                return
             if rank >= 0:
                 self._push_sibling(parent, rank)
             if (parent, token) not in self._known:
+                n_rows, n_expected = n_rows + 1, n_expected + probability
                 self._push_children(self._add(parent, token, -negative))
 
     def tree(self) -> DraftTree:

@@ -1,6 +1,7 @@
 """The decoding loop: limits, stop strings, healing and UTF-8, over a scripted model."""
 
 from collections import Counter
+from collections.abc import Callable
 from itertools import product
 
 import numpy as np
@@ -61,8 +62,11 @@ class ScriptedSession:
         logits[0, wanted] = 9
         return Verified([int(logits.argmax())], lambda: logits)
 
-    def verify(self, tokens: tuple[int, ...], parents: tuple[int, ...]) -> Verified:
+    def verify(
+        self, tokens: tuple[int, ...], parents: tuple[int, ...], meanwhile: Callable[[], None]
+    ) -> Verified:
         assert parents == (-1,)
+        meanwhile()
         if len(self.fed) == self.cancel_at:
             raise StepCancelled
         self.fed += tokens
@@ -203,7 +207,10 @@ class RandomModel:
     def want(self) -> Verified:
         return self._of([self.row(*self.tokens[-2:])])
 
-    def verify(self, tokens: tuple[int, ...], parents: tuple[int, ...]) -> Verified:
+    def verify(
+        self, tokens: tuple[int, ...], parents: tuple[int, ...], meanwhile: Callable[[], None]
+    ) -> Verified:
+        meanwhile()
         self._tree = (tokens, parents)
         rows = []
         for token, parent in zip(tokens, parents, strict=True):

@@ -40,6 +40,17 @@ def test_a_verified_tree_that_nobody_accepts_leaves_no_trace(tiny: TinyModel) ->
     np.testing.assert_array_equal(found[0], tiny.logits(start + tail)[-1])
 
 
+def test_what_is_done_meanwhile_is_done_once_and_changes_nothing(tiny: TinyModel) -> None:
+    session = tiny.session()
+    done: list[list[int]] = []
+    tokens = random_tokens(3)
+    verified = session.verify(tokens, [ROOT, 0, 1], meanwhile=lambda: done.append(session.tokens))
+    assert done == [[]]
+    found = verified.logits.copy()
+    session.release()
+    np.testing.assert_array_equal(found, tiny.logits(tokens))
+
+
 @pytest.mark.parametrize("n_kept", [0, 1, 31, 32, 33, 70])
 def test_truncating_equals_never_having_fed_the_rest(tiny: TinyModel, n_kept: int) -> None:
     start, tail = random_tokens(70), random_tokens(40, seed=5)

@@ -35,8 +35,8 @@ class StepInputs:
             self._arrays[name] = self._host[start : start + 4 * size].view(np.int32)
             setattr(self._head, name, self.address + start)
             start += 4 * size
-        path = self._arrays["path"].view(np.uint8)
-        self._path = path.reshape(MOST_TREE_ROWS, MOST_TREE_ROWS)
+        # (rows, MOST_TREE_ROWS); NumPy is slow at what is a few bytes long.
+        self._path: memoryview = memoryview(self._arrays["path"].data).cast("B")
 
     def fill(
         self,
@@ -56,15 +56,16 @@ class StepInputs:
         arrays["blocks"][: len(blocks)] = blocks
         is_chain = bool((parents == np.arange(-1, n_rows - 1)).all())
         head.is_chain = is_chain
-        depth = arrays["depth"]
         if is_chain:
-            depth[:n_rows] = np.arange(n_rows)
+            arrays["depth"][:n_rows] = np.arange(n_rows)
             return
+        paths: list[bytes] = []
         for row, parent in enumerate(parents.tolist()):
-            above = 0 if parent < 0 else int(depth[parent]) + 1
-            self._path[row, :above] = self._path[parent, :above]
-            self._path[row, above] = row
-            depth[row] = above
+            above: bytes = b"" if parent < 0 else paths[parent]
+            path = above + bytes((row,))
+            self._path[row * MOST_TREE_ROWS : row * MOST_TREE_ROWS + len(path)] = path
+            paths.append(path)
+        arrays["depth"][:n_rows] = [len(path) - 1 for path in paths]
 
     def upload(self) -> None:
         self._driver.upload(self.address, self._host)

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from engine.config import MOST_TREE_NODES
+from engine.speculation.controller import Controller
+from engine.speculation.costs import StepCosts
 from engine.speculation.draft import ROOT, BlockDraft, ChainDraft, DraftTree
 from engine.speculation.tree import build_tree, expected_tokens
 
@@ -99,6 +101,22 @@ def test_a_tree_is_well_formed_within_its_limits(budget: int, max_depth: int) ->
             assert len(set(paths)) == len(paths)
             assert max(map(len, paths)) <= max_depth
             assert list(tree.log_probs) == sorted(tree.log_probs, reverse=True)
+
+
+@pytest.mark.parametrize("price", [0.01, 0.05, 0.3])
+def test_growing_by_costs_leaves_out_what_no_step_would_verify(price: float) -> None:
+    costs = StepCosts({1: 1.0, 8: 1.0 + 7 * price, 64: 1.0 + 80 * price})
+    controller = Controller(costs)
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        block = random_block(rng, 12, 6)
+        chains = [random_chain(rng, "lookup", block) for _ in range(2)]
+        for sources in ((block, chains), (block, []), (None, chains)):
+            whole, grown = build_tree(3, *sources), build_tree(3, *sources, costs=costs)
+            n_nodes = controller.choose_size(whole).n_nodes
+            assert n_nodes <= grown.n_nodes <= whole.n_nodes
+            assert grown.cut(n_nodes) == whole.cut(n_nodes)
+            assert controller.choose_size(grown).n_nodes == n_nodes
 
 
 def test_expectations_count_the_roots_own_token() -> None:
