@@ -60,9 +60,9 @@ class StepInputs:
             arrays["depth"][:n_rows] = np.arange(n_rows)
             return
         paths: list[bytes] = []
-        for row, parent in enumerate(parents.tolist()):
-            above: bytes = b"" if parent < 0 else paths[parent]
-            path = above + bytes((row,))
+        above: list[int] = parents.tolist()
+        for row, parent in enumerate(above):
+            path = (b"" if parent < 0 else paths[parent]) + bytes((row,))
             self._path[row * MOST_TREE_ROWS : row * MOST_TREE_ROWS + len(path)] = path
             paths.append(path)
         arrays["depth"][:n_rows] = [len(path) - 1 for path in paths]
