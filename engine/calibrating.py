@@ -91,7 +91,7 @@ class Calibrating:
         self, drafter: DFlashDrafter, fresh: Callable[[Callable[[Session], object]], None]
     ) -> dict[Trial, Callable[[], None]]:
         def draft(n: int) -> None:
-            fresh(lambda session: drafter.propose(session, 0, n))
+            fresh(lambda session: drafter.begin(session, 0, n)())
 
         sizes = [n for n in BLOCK_ROWS if n <= drafter.block_rows]
         return {Trial("draft", n): partial(draft, n) for n in sizes}

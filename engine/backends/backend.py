@@ -40,9 +40,11 @@ class KvCache(Protocol):
 class Model(Protocol):
     """A Program ready to run, at most `max_rows` rows and `max_out_rows` selected rows a step.
 
-    Used from one thread. Raises NativeError when the model or a kernel is broken.
+    Used from one thread. Raises NativeError when the model or a kernel is broken. Where it
+    `is_concurrent`, `step` returns before the step is done, and who asks for its results waits.
     """
 
+    is_concurrent: bool
     program: Program
     max_rows: int
     max_out_rows: int

@@ -126,6 +126,8 @@ class CpuModel:
     Raises NativeError when a size does not fit.
     """
 
+    is_concurrent = False
+
     def __init__(
         self,
         program: Program,

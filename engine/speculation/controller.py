@@ -4,6 +4,7 @@ Maximizes expected tokens per millisecond (SPEC B.8): what sources are worth com
 running acceptance, what a step costs from this machine. Lives as long as the model.
 """
 
+from itertools import accumulate
 from math import ceil
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ BLOCK_ROWS = (4, 8, 12, 16)  # as drafters are trained; and few rows where littl
 _GUESSED_SURVIVAL = 0.65  # of a path from depth to depth, until there is experience
 _GUESSED_DRAFT_SHARE = 0.4  # of a plain step, until the first draft
 _LEARNING_RATE = 0.1
+_LEAST_DRAFTED_SHARE = 0.5  # of steps, for blocks to be begun before it is known who wants them
 
 
 class Choice(NamedTuple):
@@ -26,6 +28,12 @@ class Choice(NamedTuple):
 
     n_nodes: int
     rate: float
+
+
+class _Block(NamedTuple):
+    n_rows: int
+    n_tokens: float  # that a step decides with it
+    ms: float
 
 
 class Controller:
@@ -41,6 +49,7 @@ class Controller:
         n_depths = max(self._options, default=1)
         self._survival = [_GUESSED_SURVIVAL**depth for depth in range(n_depths)]
         self._n_nodes = 8.0  # verified after a block was drafted
+        self._drafted_share = 0.0  # of the latest steps
         self._n_undrafted = 0
         self._n_refused = 0
 
@@ -66,20 +75,36 @@ class Controller:
     def choose_block(self, rate: float, most_rows: int) -> int:
         """Rows of the block to draft, 0 for none, where `rate` tokens per millisecond are to be had
         without one."""
-        options = [n for n in self._options if n <= most_rows]
-        if not options:
+        block = self._best_block(most_rows)
+        if block is None:
             return 0
-        verify_ms = self.costs.ms(1 + round(self._n_nodes))
-        tokens = {n: sum(self._survival[:n]) for n in options}
-        best = max(options, key=lambda n: tokens[n] / (self.draft_ms(n) + verify_ms))
-        step_ms = self.draft_ms(best) + verify_ms
-        if tokens[best] / step_ms > rate:
-            return best
-        lost_ms = step_ms - tokens[best] / rate
+        is_better = block.n_tokens / block.ms > rate
+        self._drafted_share += _LEARNING_RATE * (is_better - self._drafted_share)
+        if is_better:
+            return block.n_rows
+        lost_ms = block.ms - block.n_tokens / rate
         wait = ceil(lost_ms / (_PROBE_SHARE * self.costs.ms(1)))
         self._n_undrafted += 1
         is_time = self._n_undrafted >= min(max(wait, _LEAST_PROBE_STEPS), _MOST_PROBE_STEPS)
-        return best if is_time else 0
+        return block.n_rows if is_time else 0
+
+    def foresee_block(self, most_rows: int) -> int:
+        """Rows of the block to begin before it is known what is to be had without one; 0 where most
+        are not wanted in the end."""
+        block = self._best_block(most_rows)
+        is_likely = self._drafted_share >= _LEAST_DRAFTED_SHARE
+        return block.n_rows if block is not None and is_likely else 0
+
+    def _best_block(self, most_rows: int) -> _Block | None:
+        """The size of block with the most tokens per millisecond of drafting and verifying."""
+        verify_ms = self.costs.ms(1 + round(self._n_nodes))
+        tokens = [0.0, *accumulate(self._survival)]
+        blocks = [
+            _Block(n, tokens[n], self.draft_ms(n) + verify_ms)
+            for n in self._options
+            if n <= most_rows
+        ]
+        return max(blocks, key=lambda block: block.n_tokens / block.ms, default=None)
 
     def draft_ms(self, n_rows: int) -> float:
         """What drafting a block takes; of an untried number of rows, what the nearest one does."""

@@ -1,6 +1,8 @@
 """DFlashDrafter: drafts a block of tokens in one pass (SPEC A)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,15 +33,23 @@ class DFlashDrafter:
         spec = file.spec
         return cls(file.path, model, spec.block_size, spec.mask_token, spec.vocabulary)
 
-    def propose(self, session: Session, last_token: int, n_rows: int) -> BlockDraft:
-        """Drafts n_rows - 1 tokens after the committed ones and `last_token`.
+    @property
+    def is_concurrent(self) -> bool:
+        return self.model.is_concurrent
+
+    def begin(self, session: Session, last_token: int, n_rows: int) -> Callable[[], BlockDraft]:
+        """Drafts n_rows - 1 tokens after the committed ones and `last_token`, which are there when
+        what comes back returns them.
 
         Raises StepCancelled, or ContextOverflowError where the block does not fit; the session is
         left as it was.
         """
         tokens = [last_token] + [self.mask_token] * (n_rows - 1)
         session.run_block(self.model, tokens, range(1, n_rows))
-        ids, log_probs = self.model.top_k(n_rows - 1)
+        return partial(self._read, n_rows - 1)
+
+    def _read(self, n_depths: int) -> BlockDraft:
+        ids, log_probs = self.model.top_k(n_depths)
         return BlockDraft(ids if self.vocabulary is None else self.vocabulary[ids], log_probs)
 
     def set_cancelled(self, is_cancelled: bool) -> None:

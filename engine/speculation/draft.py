@@ -3,6 +3,7 @@
 Plain data: proposes nothing, verifies nothing. Which draft is right is decided by the target alone.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -78,8 +79,14 @@ class Drafter(Protocol):
         """Most rows of one block, the root among them."""
         ...
 
-    def propose(self, session: "Session", last_token: int, n_rows: int) -> BlockDraft:
-        """Drafts what follows the committed tokens and `last_token`, which is not committed yet.
+    @property
+    def is_concurrent(self) -> bool:
+        """Whether the host is free while a block is drafted."""
+        ...
+
+    def begin(self, session: "Session", last_token: int, n_rows: int) -> Callable[[], BlockDraft]:
+        """Begins to draft what follows the committed tokens and `last_token`, which is not
+        committed yet; what comes back waits for the draft, and may be left alone.
 
         `n_rows` counts `last_token`, so the draft has L = n_rows - 1 depths; it is at most
         `block_rows`, and the session has room for as many. Raises StepCancelled. The session is

@@ -4,7 +4,7 @@ Plain decoding is a speculator without sources.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from math import inf, log
@@ -35,6 +35,15 @@ class _Step:
     commit_ms: float
     block: BlockDraft | None
     decided: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """A block being drafted: what waits for it, and the milliseconds that beginning it took."""
+
+    read: Callable[[], BlockDraft]
+    n_rows: int
+    ms: float
 
 
 @dataclass
@@ -148,19 +157,27 @@ class Speculator:
         )
 
     def _grow(self, session: Session, root: DraftTree, n_most: int, max_depth: int) -> DraftTree:
+        token, most_rows = root.tokens[0], max_depth + 1
+        begun = self._begin_block(session, token, self._foreseen_rows(most_rows))
         least = -inf if self._tree_budget else _LEAST_LOG_PROB
         chains = [] if self._lookup is None else self._lookup.propose(max_depth, least)
         budget = min(self._tree_budget or n_most, n_most)
         costs = None if self._tree_budget else self._controller.costs
         grow = partial(build_tree, budget=budget, max_depth=max_depth, costs=costs)
-        tree = grow(root.tokens[0], None, chains) if chains else root
+        tree = grow(token, None, chains) if chains else root
         choice = self._controller.choose_size(tree)
-        n_rows = self._block_rows(choice.rate, max_depth + 1)
-        if n_rows:
-            block = self._draft_block(session, root.tokens[0], n_rows)
-            tree = grow(root.tokens[0], block, chains)
+        if n_rows := self._block_rows(choice.rate, most_rows):
+            block = self._read_block(begun or self._begin_block(session, token, n_rows))
+            tree = grow(token, block, chains)
             choice = self._controller.choose_size(tree)
         return tree if self._tree_budget else tree.cut(choice.n_nodes)
+
+    def _foreseen_rows(self, most_rows: int) -> int:
+        """Rows of a block that may be drafted while others propose; 0 for none."""
+        if self._drafter is None or not self._drafter.is_concurrent or self._lookup is None:
+            return 0
+        most_rows = min(most_rows, self._drafter.block_rows)
+        return most_rows if self._tree_budget else self._controller.foresee_block(most_rows)
 
     def _block_rows(self, rate: float, most_rows: int) -> int:
         if self._drafter is None:
@@ -170,12 +187,21 @@ class Speculator:
             return most_rows
         return self._controller.choose_block(rate, most_rows)
 
-    def _draft_block(self, session: Session, root: int, n_rows: int) -> BlockDraft:
-        """The drafter's block, its probabilities corrected by experience."""
+    def _begin_block(self, session: Session, token: int, n_rows: int) -> _Begun | None:
+        if not n_rows:
+            return None
         assert self._drafter is not None
         started = perf_counter()
-        self._block = self._drafter.propose(session, root, n_rows)
-        self._controller.observe_draft(n_rows, _ms_since(started))
+        read = self._drafter.begin(session, token, n_rows)
+        return _Begun(read, n_rows, _ms_since(started))
+
+    def _read_block(self, begun: _Begun | None) -> BlockDraft:
+        """The drafter's block, its probabilities corrected by experience. What it takes is what
+        the host does for it and waits."""
+        assert begun is not None
+        started = perf_counter()
+        self._block = begun.read()
+        self._controller.observe_draft(begun.n_rows, begun.ms + _ms_since(started))
         return self._calibration.corrected(self._block)
 
 

@@ -232,14 +232,16 @@ class RandomDrafter:
     """Drafts tokens at random, as sure of them as chance has it."""
 
     block_rows = N_DRAWN
+    is_concurrent = False
 
     def __init__(self, seed: int, n_ranks: int) -> None:
         self.rng, self.n_ranks = np.random.default_rng(seed), n_ranks
 
-    def propose(self, session: object, last_token: int, n_rows: int) -> BlockDraft:
+    def begin(self, session: object, last_token: int, n_rows: int) -> Callable[[], BlockDraft]:
         ids = [self.rng.permutation(N_VOCAB)[: self.n_ranks] for _ in range(n_rows - 1)]
         shares = np.sort(self.rng.dirichlet(np.ones(self.n_ranks), n_rows - 1))[:, ::-1]
-        return BlockDraft(np.array(ids, np.int32), np.log(shares + 1e-6).astype(np.float32))
+        block = BlockDraft(np.array(ids, np.int32), np.log(shares + 1e-6).astype(np.float32))
+        return lambda: block
 
 
 class NoEnd(Vocabulary):

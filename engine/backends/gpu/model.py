@@ -50,6 +50,8 @@ class GpuModel:
     """Implements `backend.Model`. A step is one launch of a recorded graph and, for greedy
     decoding, one small copy back. Raises DeviceMemoryError when it does not fit."""
 
+    is_concurrent = True
+
     def __init__(
         self,
         program: Program,

@@ -141,3 +141,17 @@ def test_before_steps_are_measured_the_assumed_budget_is_kept_to(budget: int) ->
     assert deciding.choose_size(chain(0.999)).n_nodes == budget
     deciding.costs.adopt(StepCosts({1: 1.0, 64: 1.2}))
     assert deciding.choose_size(chain(0.999)).n_nodes == 63
+
+
+def test_a_block_is_foreseen_once_most_steps_have_wanted_one() -> None:
+    deciding = controller(most_block_rows=16)
+    deciding.observe_draft(16, 4.0)
+    assert not deciding.foresee_block(64)
+    for _ in range(20):
+        wanted = deciding.choose_block(0.01, 64)
+    assert deciding.foresee_block(64) == wanted > 0
+    assert 0 < deciding.foresee_block(5) <= 5
+    assert not deciding.foresee_block(1)
+    for _ in range(20):
+        deciding.choose_block(10.0, 64)
+    assert not deciding.foresee_block(64)

@@ -58,7 +58,7 @@ class Loaded:
 
     def propose(self, session: Session, token: int = 5, n_rows: int = 8) -> BlockDraft:
         assert self.loaded.drafter is not None
-        return self.loaded.drafter.propose(session, token, n_rows)
+        return self.loaded.drafter.begin(session, token, n_rows)()
 
 
 def random_tokens(n: int, seed: int = 0) -> list[int]:

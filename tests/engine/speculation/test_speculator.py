@@ -14,6 +14,7 @@ from engine.request import FinishReason, GenerateRequest, GenerateResult, Prompt
 from engine.session import Session, StepCancelled
 from engine.speculation.costs import StepCosts
 from engine.speculation.draft import BlockDraft
+from engine.speculation.lookup import Lookup
 from engine.speculation.speculator import Speculation
 from tests.engine.tiny_model import N_VOCAB
 from tests.tiny_gguf import write_tiny_gguf
@@ -31,19 +32,25 @@ class FakeDrafter:
 
     block_rows = 8
 
-    def __init__(self, candidates: Candidates) -> None:
-        self.candidates = candidates
+    def __init__(self, candidates: Candidates, *, is_concurrent: bool = False) -> None:
+        self.candidates, self.is_concurrent = candidates, is_concurrent
         self.script: list[int] = []
         self.rng = np.random.default_rng(0)
-        self.n_blocks = 0
+        self.n_blocks = self.n_read = 0
 
-    def propose(self, session: Session, last_token: int, n_rows: int) -> BlockDraft:
+    def begin(self, session: Session, last_token: int, n_rows: int) -> Callable[[], BlockDraft]:
         self.n_blocks += 1
         n_past = len(session.tokens) + 1
         coming = [*self.script[n_past : n_past + n_rows - 1], *[0] * n_rows][: n_rows - 1]
         ids = np.array([self.candidates(self.rng, token) for token in coming], np.int32)
         shares = np.sort(self.rng.dirichlet(np.ones(4), len(ids)))[:, ::-1]
-        return BlockDraft(ids, np.log(shares + 1e-9).astype(np.float32))
+        block = BlockDraft(ids, np.log(shares + 1e-9).astype(np.float32))
+
+        def read() -> BlockDraft:
+            self.n_read += 1
+            return block
+
+        return read
 
 
 def oracle(rng: np.random.Generator, right: int) -> list[int]:
@@ -96,15 +103,17 @@ def same(left: GenerateResult, right: GenerateResult) -> None:
 @pytest.mark.parametrize("sampling", [SamplingConfig(), SAMPLED], ids=["greedy", "sampled"])
 @pytest.mark.parametrize("budget", [None, 1, 5, 22, 63])
 @pytest.mark.parametrize("candidates", [oracle, adversary, half_right])
+@pytest.mark.parametrize("is_concurrent", [False, True])
 def test_no_drafter_changes_the_text(
     model: Path,
     plain: Engine,
     candidates: Candidates,
     budget: int | None,
     sampling: SamplingConfig,
+    is_concurrent: bool,
 ) -> None:
     engine = load(model, "off")
-    drafter = FakeDrafter(candidates)
+    drafter = FakeDrafter(candidates, is_concurrent=is_concurrent)
     with_drafter(engine, drafter, budget)
     for text in PROMPTS:
         expected = generate(plain, text, sampling)
@@ -113,6 +122,46 @@ def test_no_drafter_changes_the_text(
         same(found, expected)
         assert found.n_steps == found.speculation.steps <= expected.n_steps
     assert drafter.n_blocks
+
+
+class CommittedTokens:
+    """What a FakeDrafter sees of a session."""
+
+    def __init__(self) -> None:
+        self.tokens: list[int] = []
+        self.n_free = 10_000
+
+
+@pytest.mark.parametrize("is_concurrent", [False, True])
+@pytest.mark.parametrize("candidates", [oracle, adversary])
+def test_blocks_are_begun_before_anybody_wants_them_where_most_are_wanted(
+    candidates: Candidates, is_concurrent: bool
+) -> None:
+    drafter = FakeDrafter(candidates, is_concurrent=is_concurrent)
+    speculation = Speculation("auto", StepCosts(CHEAP_ROWS), drafter)
+    text = np.random.default_rng(0).integers(0, N_VOCAB, 1500).tolist()
+    text[1000:] = text[:500]  # which lookup knows by then
+    lookup = Lookup([0], cursor=1, room=len(text))
+    speculator, session = speculation.begin("auto", lookup), CommittedTokens()
+    drafter.script = text
+    n_decided, n_unread = 1, list[int]()
+    while n_decided < len(text) - 20:
+        session.tokens = text[: n_decided - 1]
+        tree = speculator.draft(session, text[:n_decided], 16)  # type: ignore[arg-type]
+        path, children = [0], tree.children()
+        while (row := children.get((path[-1], text[n_decided]))) is not None:
+            path.append(row)
+            n_decided += 1
+        n_decided += 1
+        speculator.observe(tree, path, 10.0, 0.0)
+        n_unread.append(drafter.n_blocks - drafter.n_read)
+    assert drafter.n_read > 0
+    if not is_concurrent:  # the host would wait for what nobody wants
+        assert n_unread[-1] == 0
+    elif candidates is oracle:  # lookup does as well in the end, and the block is there already
+        assert n_unread[-1] > 0
+    else:  # soon nobody asks any more who is never right
+        assert n_unread[-1] == n_unread[len(n_unread) // 4]
 
 
 @pytest.mark.parametrize("sampling", [SamplingConfig(), SAMPLED], ids=["greedy", "sampled"])
@@ -193,7 +242,7 @@ def test_what_is_counted_adds_up(model: Path, plain: Engine) -> None:
 
 def test_a_drafter_that_is_cancelled_ends_the_request(model: Path) -> None:
     class Cancelled(FakeDrafter):
-        def propose(self, session: Session, last_token: int, n_rows: int) -> BlockDraft:
+        def begin(self, session: Session, last_token: int, n_rows: int) -> Callable[[], BlockDraft]:
             raise StepCancelled
 
     engine = load(model, "off")
