@@ -10,13 +10,14 @@ import numpy as np
 from engine.backends.arena import plan_arena
 from engine.backends.backend import KV_BLOCK_TOKENS, Bytes, Floats, Int32s, KvCache
 from engine.backends.gpu.args import AdvanceArgs
+from engine.backends.gpu.choices import scratch_bytes
 from engine.backends.gpu.device_weights import MOST_POSITIONS, DeviceWeights
 from engine.backends.gpu.driver import Address, Driver, Event, Function, Graph, Grid
 from engine.backends.gpu.foresight import Asked, Foresight
 from engine.backends.gpu.fusing import Rounded, fuse
 from engine.backends.gpu.kv import GpuKvCache
 from engine.backends.gpu.launch import Bucket, Launch
-from engine.backends.gpu.lowering import CHUNK, SPLIT_ROWS, Lowering, rounded_bytes
+from engine.backends.gpu.lowering import SPLIT_ROWS, Lowering, rounded_bytes
 from engine.backends.gpu.sparse import is_sparse
 from engine.backends.gpu.splits import n_splits_of, partial_bytes, split_room
 from engine.backends.gpu.step import StepInputs
@@ -172,7 +173,7 @@ class GpuModel:
             self._launch_one(launch, bucket, kv)
         self._driver.download(self._results[slot].ids, self._scratch["ids"])
         if self._log_probs.size:
-            self._driver.download(self._log_probs, self._scratch["log_probs"])
+            self._driver.download(self._log_probs, self._scratch["values"])
 
     def launch_times(
         self, kv: GpuKvCache, n_rows: int, n_out_rows: int, n_past: int, n_repeated: int
@@ -279,15 +280,10 @@ class GpuModel:
         self._current, self._coming = self._results[0], None
         log_probs = self._driver.allocate_host(4 * n_out * self._k if chosen else 0)
         self._log_probs: Floats = log_probs.view(np.float32)
-        widths = [op.x.width for op in ops if isinstance(op, Argmax)]
-        n_chunks = max((-(-width // CHUNK) for width in widths), default=1)
-        return {
-            "partial": self._device.scratch(n_partial),
-            "ids": self._allocate(4 * n_out * self._k),
-            "log_probs": self._allocate(4 * n_out * self._k),
-            "values": self._allocate(4 * n_out * n_chunks),
-            "indices": self._allocate(4 * n_out * n_chunks),
-        }
+        width = max((op.x.width for op in ops if isinstance(op, Argmax | TopK)), default=1)
+        sizes = scratch_bytes(n_out, width, self._k)
+        scratch = {name: self._allocate(n_bytes) for name, n_bytes in sizes.items()}
+        return {"partial": self._device.scratch(n_partial), **scratch}
 
     def _allocate(self, n_bytes: int) -> Address:
         self._addresses.append(self._driver.allocate(max(n_bytes, 256)))
