@@ -20,13 +20,15 @@ def most_top(width: int) -> int:
 
 
 def scratch_bytes(n_rows: int, width: int, k: int) -> dict[str, int]:
-    """What is found on the way and the results, by name."""
-    n_chunks = n_chunks_of(width)
+    """What is found on the way and the results, by name: of the k that every step chooses, and of
+    the `best` that may be asked for after it."""
+    n_chunks, most = n_chunks_of(width), most_top(width)
     return {
-        "keys": 8 * n_rows * n_chunks * k,
+        "keys": 8 * n_rows * n_chunks * most,
         "sums": 4 * n_rows * n_chunks,
         "ids": 4 * n_rows * k,
         "values": 4 * n_rows * k,
+        "best": 8 * n_rows * most,
     }
 
 
@@ -36,7 +38,9 @@ def choose_args(
     scratch: Mapping[str, Address],
     width: int,
     k: int,
+    *,
+    is_log_softmax: bool = True,
 ) -> ChooseArgs:
     """For the best k of each selected row of x; room as `scratch_bytes` says."""
     rooms = (scratch[name] for name in ("keys", "sums", "ids", "values"))
-    return ChooseArgs(step, x, *rooms, width, n_chunks_of(width), k, True)
+    return ChooseArgs(step, x, *rooms, width, n_chunks_of(width), k, is_log_softmax)

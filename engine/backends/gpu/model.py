@@ -10,17 +10,18 @@ import numpy as np
 from engine.backends.arena import plan_arena
 from engine.backends.backend import KV_BLOCK_TOKENS, Bytes, Floats, Int32s, KvCache
 from engine.backends.gpu.args import AdvanceArgs
-from engine.backends.gpu.choices import scratch_bytes
+from engine.backends.gpu.choices import choose_args, most_top, scratch_bytes
 from engine.backends.gpu.device_weights import MOST_POSITIONS, DeviceWeights
 from engine.backends.gpu.driver import Address, Driver, Event, Function, Graph, Grid
 from engine.backends.gpu.foresight import Asked, Foresight
 from engine.backends.gpu.fusing import Rounded, fuse
 from engine.backends.gpu.kv import GpuKvCache
-from engine.backends.gpu.launch import Bucket, Launch
+from engine.backends.gpu.launch import THREADS, Bucket, Launch
 from engine.backends.gpu.lowering import SPLIT_ROWS, Lowering, rounded_bytes
 from engine.backends.gpu.sparse import is_sparse
 from engine.backends.gpu.splits import n_splits_of, partial_bytes, split_room
 from engine.backends.gpu.step import StepInputs
+from engine.backends.likeliest import likeliest
 from engine.errors import NativeError
 from engine.ops import Activation, Argmax, Attention, Rows, TopK
 from engine.program import Program
@@ -248,15 +249,40 @@ class GpuModel:
         self._driver.wait(self._current.done)
         return self._current.ids[:n]
 
+    def likeliest(self, n_rows: int, k: int) -> tuple[Int32s, Floats]:
+        x = self.program.result
+        k = min(k, x.width)
+        if k > self._most_top:
+            return likeliest(self._read_result(n_rows), k)
+        self._settle_result()
+        n, best = n_rows * k, self._scratch["best"]
+        room = {**self._scratch, "ids": best, "values": best + 4 * n}
+        args = choose_args(
+            self._inputs.address, self._result, room, x.width, k, is_log_softmax=False
+        )
+        for name, n_blocks in (("top_k_chunks", args.n_chunks), ("top_k", 1)):
+            self._driver.launch(self._functions(name), (n_blocks, n_rows, 1), THREADS, args)
+        found = self._best[: 2 * n]
+        self._driver.download(found, best)
+        self._driver.synchronize()
+        ids, values = found.copy().reshape(2, n_rows, k)
+        if (ids[:, 0] < 0).any():
+            raise NativeError("logits", "the best is not finite, expected a sound model")
+        return ids, values.view(np.float32)
+
     def logits(self, n_rows: int) -> Floats:
         return self._read_result(n_rows)
 
     def collected(self, n_rows: int) -> Floats:
         return self._read_result(n_rows)
 
-    def _read_result(self, n_rows: int) -> Floats:
+    def _settle_result(self) -> None:
+        """The result is the last step's: what was begun after it writes to the same place."""
         if (asked := self._foresight.give_up()) is not None:
-            self._current = self._run(asked)  # what was begun after it writes to the same place
+            self._current = self._run(asked)
+
+    def _read_result(self, n_rows: int) -> Floats:
+        self._settle_result()
         found = np.empty((n_rows, self.program.result.width), np.float32)
         self._driver.download(found, self._result)
         self._driver.synchronize()
@@ -281,6 +307,8 @@ class GpuModel:
         log_probs = self._driver.allocate_host(4 * n_out * self._k if chosen else 0)
         self._log_probs: Floats = log_probs.view(np.float32)
         width = max((op.x.width for op in ops if isinstance(op, Argmax | TopK)), default=1)
+        self._most_top = most_top(width)
+        self._best: Int32s = self._driver.allocate_host(8 * n_out * self._most_top).view(np.int32)
         sizes = scratch_bytes(n_out, width, self._k)
         scratch = {name: self._allocate(n_bytes) for name, n_bytes in sizes.items()}
         return {"partial": self._device.scratch(n_partial), **scratch}
