@@ -40,6 +40,7 @@ from engine.cancel import CancelToken
 from engine.engine import Engine
 from engine.request import GenerateRequest, GenerateResult
 from engine.session import ROOT
+from lsp_server.cli_bench import SAMPLED, decode_ms
 from lsp_server.cli_options import add_model_options, engine_config, positive
 
 N_DECODE, PREFILLS, WIDTHS = 128, (2048, 8100, 16384), (1, 2, 4, 8, 16, 24, 32)
@@ -257,6 +258,7 @@ def main() -> int:
         "device": model._driver.device,
         "calibration": msgspec.to_builtins(calibration, str_keys=True),
         "speeds": speeds(engine),
+        "sampled_tokens_per_s": 1e3 * N_DECODE / decode_ms(engine, [1], N_DECODE, SAMPLED),
         "verify_past": VERIFY_PAST,
         "step_ms": step_costs(engine),
         "copy_gb_per_s": copy_bandwidth(model._driver, COPIED_BYTES),

@@ -215,6 +215,9 @@ def choose(verified: Verified, row: int, sampler: Sampler, healing: HealingConst
     allowed = healing.allowed()
     if sampler.is_greedy and allowed is None:
         return verified.argmax[row]
+    if allowed is None and sampler.n_candidates is not None:
+        ids, logits = verified.likeliest(sampler.n_candidates)
+        return sampler.pick_among(ids[row], logits[row])
     return sampler.pick(verified.logits[row], allowed)
 
 

@@ -10,8 +10,10 @@ from engine.config import SamplingConfig
 from engine.errors import NativeError, RequestError
 
 Logits = npt.NDArray[np.float32]
-Ids = npt.NDArray[np.int64]
+Ids = npt.NDArray[np.integer]
 Values = npt.NDArray[np.float64]
+
+MOST_CANDIDATES = 64  # for which a backend is asked instead of all logits
 
 
 def validate(config: SamplingConfig) -> None:
@@ -48,6 +50,12 @@ class Sampler:
         """Whether `pick` is the argmax, so that the logits need not be fetched to find it."""
         return self._config.temperature == 0
 
+    @property
+    def n_candidates(self) -> int | None:
+        """How many of the best logits are enough to pick from; None where all are looked at."""
+        is_few = 0 < self._config.top_k <= MOST_CANDIDATES
+        return self._config.top_k if is_few and not self.is_greedy else None
+
     def pick(self, logits: Logits, allowed: Ids | None = None) -> int:
         """Choose an id from logits (V,), among the `allowed` ones (at least one) if given.
 
@@ -56,7 +64,14 @@ class Sampler:
         """
         if self.is_greedy:
             return _greedy(logits, allowed)
-        ids, probabilities = self.distribution(logits, allowed)
+        return self._draw(self.distribution(logits, allowed))
+
+    def pick_among(self, ids: Ids, logits: Logits) -> int:
+        """As `pick` from logits (V,) whose best are these: `n_candidates` of them, or all."""
+        return self._draw(self.distribution_of(ids, logits))
+
+    def _draw(self, distribution: Distribution) -> int:
+        ids, probabilities = distribution
         cumulative = np.cumsum(probabilities)
         point = self._generator.random() * float(cumulative[-1])
         drawn = cumulative.searchsorted(point, side="right")
@@ -69,14 +84,25 @@ class Sampler:
         config = self._config
         ids = np.arange(len(logits)) if allowed is None else np.unique(allowed)
         kept = logits[ids].astype(np.float64)
-        best = kept.max()
-        _check_best(best)
+        _check_best(kept.max())
         if 0 < config.top_k < len(ids):
             ids, kept = _top_k(ids, kept, config.top_k)
+        return self._filtered(ids, kept)
+
+    def distribution_of(self, ids: Ids, logits: Logits) -> Distribution:
+        """What `pick_among` draws from: the same numbers in the same order."""
+        order = np.argsort(ids)
+        kept = logits[order].astype(np.float64)
+        _check_best(kept.max())
+        return self._filtered(ids[order], kept)
+
+    def _filtered(self, ids: Ids, kept: Values) -> Distribution:
+        """What is left of the best to draw from; the ids ascend."""
+        config = self._config
         if config.top_p < 1:
             ids, kept = _top_p(ids, kept, config.top_p)
         if config.min_p > 0:
-            is_kept = kept >= best + math.log(config.min_p)
+            is_kept = kept >= kept.max() + math.log(config.min_p)
             ids, kept = ids[is_kept], kept[is_kept]
         return Distribution(ids, _softmax(kept, config.temperature))
 

@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.backends.backend import KV_BLOCK_TOKENS, Bytes, KvCache, Model
+from engine.backends.backend import KV_BLOCK_TOKENS, Bytes, Floats, Int32s, KvCache, Model
 from engine.errors import ContextOverflowError, RequestError
 from engine.kv_blocks import BlockPool, BlockTable, Copy
 from engine.speculation.draft import ROOT
@@ -32,17 +32,33 @@ class Snapshot:
         self.table.release()
 
 
-class Verified:
-    """The results of one step, by selected row: argmax (R), and logits (R, V) that must be asked
-    for before the next step of the model: most steps do without them."""
+Likeliest = tuple[Int32s, Floats]
 
-    def __init__(self, argmax: list[int], logits: Callable[[], NDArray[np.float32]]) -> None:
+
+class Verified:
+    """The results of one step, by selected row: argmax (R), and what must be asked for before the
+    next step of the model, as most steps do without: logits (R, V), or the best of them."""
+
+    def __init__(
+        self,
+        argmax: list[int],
+        logits: Callable[[], Floats],
+        likeliest: Callable[[int], Likeliest],
+    ) -> None:
         self.argmax = argmax
         self._logits = logits
+        self._likeliest = likeliest
+        self._found: dict[int, Likeliest] = {}
 
     @cached_property
-    def logits(self) -> NDArray[np.float32]:
+    def logits(self) -> Floats:
         return self._logits()
+
+    def likeliest(self, k: int) -> Likeliest:
+        """Ids and logits (R, k) of the best of each row, best first; at most V."""
+        if k not in self._found:
+            self._found[k] = self._likeliest(k)
+        return self._found[k]
 
 
 class Session:
@@ -102,7 +118,12 @@ class Session:
         self._step(self._model, tokens, parents, rows)
         self._verified = tuple(tokens)
         meanwhile()
-        return Verified(self._model.argmax(len(rows)), lambda: self._model.logits(len(rows)))
+        model, n_rows = self._model, len(rows)
+        return Verified(
+            model.argmax(n_rows),
+            lambda: model.logits(n_rows),
+            lambda k: model.likeliest(n_rows, k),
+        )
 
     def run_block(self, model: Model, tokens: Sequence[int], out_rows: Sequence[int]) -> None:
         """Runs another model of the same KV cache on rows after the committed ones: a drafter.

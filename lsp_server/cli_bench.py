@@ -18,9 +18,12 @@ from msgspec.structs import replace
 from rich.console import Console
 from rich.table import Table
 
+from engine.config import SamplingConfig
+from engine.decode import HealingConstraint, choose
 from engine.engine import Engine
 from engine.gguf.reader import GgufFile
 from engine.machine import cpu_name
+from engine.sampling import Sampler
 from lsp_server.cli_bench_decode import DecodeBench, add_decode_options
 from lsp_server.cli_bench_machine import OtherUse, read_bytes_per_s
 from lsp_server.cli_bench_peer import LlamaCpp, PeerError, find_python
@@ -38,6 +41,7 @@ from lsp_server.cli_bench_verify import (
 from lsp_server.cli_options import Commands, add_model_options, engine_config, positive
 
 DECODE_PROMPT_TOKENS, DECODE_TOKENS = 256, 64
+SAMPLED = SamplingConfig(temperature=0.8)
 PREFILL_TOKENS = (512, 2048)
 BUSY_SHARE = 0.05  # above it, the report warns that others were using the machine
 
@@ -130,6 +134,14 @@ def _measurements(what: str, engine: Engine, peer: LlamaCpp | None) -> list[Meas
                 peer and (lambda: peer.decode_ms(prompt, DECODE_TOKENS)),
             )
         )
+        measurements.append(
+            Measurement(
+                "decode sampled",
+                DECODE_TOKENS,
+                lambda: decode_ms(engine, prompt, DECODE_TOKENS, SAMPLED),
+                None,
+            )
+        )
     if what in ("prefill", "all"):
         for n_tokens in (n for n in PREFILL_TOKENS if n <= engine.info.n_ctx):
             measurements.append(_prefill_measurement(engine, peer, ids[:n_tokens]))
@@ -182,14 +194,18 @@ def prefill_ms(engine: Engine, ids: list[int]) -> float:
         session.release()
 
 
-def decode_ms(engine: Engine, ids: list[int], n_tokens: int) -> float:
-    """Time to decode greedily after a prompt, the prompt's own time not counted."""
+def decode_ms(
+    engine: Engine, ids: list[int], n_tokens: int, sampling: SamplingConfig | None = None
+) -> float:
+    """Time to decode after a prompt, by default greedily, the prompt's own time not counted."""
     session = engine.session()
+    sampler = Sampler(sampling or SamplingConfig())
+    healing = HealingConstraint(engine.tokenizer, b"")
     try:
-        token = session.append(ids).argmax[-1]
+        token = choose(session.append(ids), 0, sampler, healing)
         start_s = perf_counter()
         for _ in range(n_tokens):
-            token = session.append([token]).argmax[-1]
+            token = choose(session.append([token]), 0, sampler, healing)
         return (perf_counter() - start_s) * 1e3
     finally:
         session.release()

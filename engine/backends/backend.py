@@ -74,6 +74,12 @@ class Model(Protocol):
         """Ids and log-probabilities (R, k) of the last step's selected rows, likeliest first."""
         ...
 
+    def likeliest(self, n_rows: int, k: int) -> tuple[Int32s, Floats]:
+        """Ids and logits (R, k) of the best of each selected row of the last step, best first and
+        the lowest id first among equals; all V of them where k is more. To be asked for before the
+        next step."""
+        ...
+
     def logits(self, n_rows: int) -> Floats:
         """The selected rows' logits (R, V), valid until the next step."""
         ...

@@ -16,6 +16,7 @@ from engine.backends import backend
 from engine.backends.arena import plan_arena
 from engine.backends.attention_shares import attention_shares
 from engine.backends.backend import KV_BLOCK_TOKENS, Bytes, Floats, Int32s
+from engine.backends.likeliest import likeliest
 from engine.config import KvCacheType
 from engine.errors import NativeError
 from engine.machine import cpu_name
@@ -191,6 +192,9 @@ class CpuModel:
         if (ids[:, 0] < 0).any():
             raise NativeError("top_k", "the logits are not finite numbers, expected a sound model")
         return ids, log_probs
+
+    def likeliest(self, n_rows: int, k: int) -> tuple[Int32s, Floats]:
+        return likeliest(self.logits(n_rows), k)
 
     def logits(self, n_rows: int) -> Floats:
         """The selected rows' logits (R, V): a view that the next step overwrites."""

@@ -90,6 +90,9 @@ DEV float magnitude(float x) {
 DEV float bits_to_float(uint32 bits) {
     return __uint_as_float(bits);
 }
+DEV uint32 float_to_bits(float x) {
+    return __float_as_uint(x);
+}
 
 // The kernels of a graph are launched early: until here they may not read what others write.
 DEV void begin_after_others() {

@@ -239,6 +239,11 @@ DEV float bits_to_float(uint32 bits) {
     std::memcpy(&result, &bits, sizeof result);
     return result;
 }
+DEV uint32 float_to_bits(float x) {
+    uint32 result;
+    std::memcpy(&result, &x, sizeof result);
+    return result;
+}
 DEV float half_to_float(uint16 half) {
     _Float16 value;
     std::memcpy(&value, &half, sizeof value);

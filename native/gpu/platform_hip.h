@@ -97,6 +97,9 @@ DEV float magnitude(float x) {
 DEV float bits_to_float(uint32 bits) {
     return __builtin_bit_cast(float, bits);
 }
+DEV uint32 float_to_bits(float x) {
+    return __builtin_bit_cast(uint32, x);
+}
 DEV float half_to_float(uint16 half) {
     return float(__builtin_bit_cast(_Float16, half));
 }

@@ -7,6 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
+from engine.backends.likeliest import likeliest
 from engine.config import SamplingConfig
 from engine.decode import Decoded, DecodeLimits, HealingConstraint, StopFilter, decode
 from engine.request import FinishReason
@@ -60,7 +61,7 @@ class ScriptedSession:
         logits = -np.arange(len(PIECES), dtype=np.float32)[None] / 100
         wanted = self.script[n] if n < len(self.script) else END
         logits[0, wanted] = 9
-        return Verified([int(logits.argmax())], lambda: logits)
+        return Verified([int(logits.argmax())], lambda: logits, lambda k: likeliest(logits, k))
 
     def verify(
         self, tokens: tuple[int, ...], parents: tuple[int, ...], meanwhile: Callable[[], None]
@@ -225,7 +226,7 @@ class RandomModel:
 
     def _of(self, rows: list[np.ndarray]) -> Verified:
         logits = np.stack(rows)
-        return Verified(logits.argmax(1).tolist(), lambda: logits)
+        return Verified(logits.argmax(1).tolist(), lambda: logits, lambda k: likeliest(logits, k))
 
 
 class RandomDrafter:
@@ -248,14 +249,14 @@ class NoEnd(Vocabulary):
     end_ids = frozenset()
 
 
-def draw(seed: int, budget: int | None, n_ranks: int) -> tuple[int, ...]:
+def draw(seed: int, budget: int | None, n_ranks: int, top_k: int = 0) -> tuple[int, ...]:
     session = RandomModel()
     drafter = RandomDrafter(seed, n_ranks)
     mode = "off" if budget is None else "auto"
     decoded = decode(
         session,  # type: ignore[arg-type]
         session.want(),
-        Sampler(SamplingConfig(temperature=1.0, top_k=0, top_p=1.0, seed=seed)),
+        Sampler(SamplingConfig(temperature=1.0, top_k=top_k, top_p=1.0, seed=seed)),
         NoEnd(),  # type: ignore[arg-type]
         DecodeLimits(max_tokens=N_DRAWN),
         HealingConstraint(NoEnd(), b""),  # type: ignore[arg-type]
@@ -293,6 +294,15 @@ def test_sampled_texts_are_as_frequent_as_they_are_probable(
     classes.append((n_runs - sum(n for n, _ in classes), n_runs - sum(e for _, e in classes)))
     chi_square = sum((n - e) ** 2 / e for n, e in classes)
     assert chi_square < critical_chi_square(len(classes) - 1)
+
+
+@pytest.mark.parametrize(("budget", "n_ranks"), [(None, 1), (2, 1), (12, 5)])
+def test_texts_drawn_from_the_best_are_those_drawn_from_all(
+    budget: int | None, n_ranks: int
+) -> None:
+    for seed in range(200):
+        # All five are the best five: the same texts, by way of `likeliest` alone.
+        assert draw(seed, budget, n_ranks, top_k=N_VOCAB) == draw(seed, budget, n_ranks)
 
 
 def critical_chi_square(n_free: int) -> float:

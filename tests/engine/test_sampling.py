@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 
+from engine.backends.likeliest import likeliest
 from engine.config import SamplingConfig
 from engine.errors import NativeError, RequestError
 from engine.sampling import Sampler, validate
@@ -105,6 +106,52 @@ def test_the_distribution_is_the_one_the_filters_define(config, has_ties, seed):
         assert ids.tolist() == sorted(expected)
         np.testing.assert_allclose(probabilities, [expected[id] for id in ids], rtol=1e-9)
         assert probabilities.sum() == pytest.approx(1, abs=1e-12)
+
+
+FEW = [
+    SamplingConfig(temperature=1.0),
+    sampling(top_k=1),
+    sampling(temperature=3.0, top_k=64),
+    sampling(temperature=0.7, top_k=8, top_p=0.8, min_p=0.1),
+    sampling(temperature=1e-300, top_k=40, top_p=0.9),
+    sampling(temperature=50.0, top_k=40, min_p=0.001),
+]
+
+
+@pytest.mark.parametrize("config", FEW, ids=str)
+@pytest.mark.parametrize("n", [5, 64, 300, 20_000])
+@pytest.mark.parametrize("has_ties", [False, True])
+def test_the_best_are_drawn_from_as_all_of_them_are(config, n, has_ties):
+    of_all, of_best = Sampler(config), Sampler(config)
+    for seed in range(40):
+        logits = random_logits(seed, n, has_ties=has_ties)
+        logits[logits == 0] = (-0.0, 0.0)[seed % 2]
+        ids, best = likeliest(logits[None], of_best.n_candidates)
+        expected, found = of_all.distribution(logits), of_best.distribution_of(ids[0], best[0])
+        np.testing.assert_array_equal(found.ids, expected.ids)
+        np.testing.assert_array_equal(found.probabilities, expected.probabilities)
+        assert of_best.pick_among(ids[0], best[0]) == of_all.pick(logits)
+    assert of_best._generator.random() == of_all._generator.random()
+
+
+@pytest.mark.parametrize(
+    ("config", "n"),
+    [
+        (SamplingConfig(), None),
+        (sampling(), None),
+        (sampling(top_k=65), None),
+        (sampling(top_k=64), 64),
+        (SamplingConfig(temperature=0.1), 40),
+    ],
+)
+def test_few_are_enough_where_no_more_may_be_drawn(config, n):
+    assert Sampler(config).n_candidates == n
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_a_best_that_is_no_number_is_an_error(bad):
+    with pytest.raises(NativeError, match="expected a finite number"):
+        Sampler(sampling(top_k=2)).pick_among(np.array([3, 1]), f32(bad, -math.inf))
 
 
 def test_the_filters_look_at_the_model_and_only_then_comes_the_temperature():

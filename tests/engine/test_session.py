@@ -127,3 +127,16 @@ def test_argmax_names_the_largest_logit(tiny: TinyModel) -> None:
     result = session.append(random_tokens(20), n_logits=20)
     assert result.argmax == result.logits.argmax(axis=1).tolist()
     session.release()
+
+
+def test_the_likeliest_are_those_of_the_logits(tiny: TinyModel) -> None:
+    session = tiny.session()
+    result = session.append(random_tokens(20), n_logits=7)
+    ids, best = result.likeliest(40)
+    logits = result.logits
+    expected = np.argsort(-logits, axis=1, kind="stable")[:, :40]
+    np.testing.assert_array_equal(ids, expected)
+    np.testing.assert_array_equal(best, np.take_along_axis(logits, expected, axis=1))
+    session.append([1])
+    assert result.likeliest(40)[0] is ids, "asked for again after another step"
+    session.release()

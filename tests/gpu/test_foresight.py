@@ -106,6 +106,13 @@ def test_more_than_the_chosen_token_has_the_step_done_again() -> None:
     assert foresight.give_up() is None
 
 
+def test_of_a_text_whose_every_step_is_asked_for_more_none_is_begun_early() -> None:
+    foresight = Foresight()
+    for n_past in range(1, 20):
+        assert foresight.give_up() is None
+        assert decode(foresight, n_past, 1) == [(False, False)]
+
+
 @pytest.fixture(scope="module")
 def engine(host_compiler: None, tmp_path_factory: pytest.TempPathFactory) -> Engine:
     path = write_tiny_gguf(tmp_path_factory.mktemp("model") / "tiny.gguf", "qwen2", "Q5_0")
@@ -114,22 +121,24 @@ def engine(host_compiler: None, tmp_path_factory: pytest.TempPathFactory) -> Eng
     )
 
 
-def text_of(engine: Engine, *, asks_for_logits: bool) -> tuple[list[int], list[np.ndarray]]:
-    """Forty tokens after five, each the likeliest; the logits, too, of every third."""
+def text_of(engine: Engine, *, asks_for: str | None = None) -> tuple[list[int], list[np.ndarray]]:
+    """Forty tokens after five, each the likeliest; of every thirteenth its `logits`, too, or the
+    best of them."""
     session = engine.session()
     token, tokens, logits = session.append([3, 1, 4, 1, 5]).argmax[0], list[int](), []
     for i in range(40):
         tokens.append(token)
         step = session.append([token])
         token = step.argmax[0]
-        if asks_for_logits and i % 3 == 0:
-            logits.append(step.logits.copy())
+        if asks_for and i % 13 == 12:
+            logits.append(step.logits.copy() if asks_for == "logits" else step.likeliest(40)[1])
     session.release()
     return tokens, logits
 
 
+@pytest.mark.parametrize("asked_for", ["logits", "likeliest"])
 def test_a_text_is_the_same_with_and_without(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, asked_for: str
 ) -> None:
     begun: list[int] = []
     go_on = GpuModel._go_on
@@ -139,11 +148,14 @@ def test_a_text_is_the_same_with_and_without(
         return go_on(self, asked)
 
     monkeypatch.setattr(GpuModel, "_go_on", counted)
-    ahead, _ = text_of(engine, asks_for_logits=False)
+    monkeypatch.setattr(engine._model, "_foresight", Foresight())
+    ahead, _ = text_of(engine)
     assert len(begun) > 30
-    interrupted, logits = text_of(engine, asks_for_logits=True)
+    n_ahead = len(begun)
+    interrupted, logits = text_of(engine, asks_for=asked_for)
+    assert len(begun) > n_ahead, "nothing was begun to be interrupted"
     monkeypatch.setattr(Foresight, "begins", lambda self: False)
-    plain, expected = text_of(engine, asks_for_logits=True)
+    plain, expected = text_of(engine, asks_for=asked_for)
     assert ahead == plain == interrupted
     np.testing.assert_array_equal(np.stack(logits), np.stack(expected))
 
@@ -156,7 +168,7 @@ def written_meanwhile(engine: Engine, *, drafts: bool) -> tuple[list[int], bytes
     for i in range(12):
         if i == 8 and drafts:
             assert engine._drafter is not None
-            engine._drafter.propose(session, token, 8)
+            engine._drafter.begin(session, token, 8)()
         elif i == 8:
             block = int(session.table.ids[0])
             content = engine._kv.read_block(block)

@@ -12,7 +12,7 @@ from engine.backends.gpu.emulated import EmulatedDriver
 from engine.backends.gpu.model import GpuModel
 from engine.backends.gpu.source import kernel_source
 from engine.cancel import CancelToken
-from engine.config import EngineConfig
+from engine.config import EngineConfig, SamplingConfig
 from engine.engine import Engine
 from engine.errors import CompileError, NativeError, RequestError
 from engine.gguf.reader import GgufFile
@@ -135,6 +135,18 @@ def test_speculative_text_is_that_of_plain_decoding(engine: Engine) -> None:
     plain = generate(engine, speculation="off")
     assert drafted.tokens == plain.tokens
     assert sum(drafted.speculation.accepted_lengths[1:]) > 0, "nothing was drafted and accepted"
+
+
+@pytest.mark.parametrize("mode", ["off", "lookup"])
+def test_sampled_text_comes_from_the_best_as_from_all_logits(
+    engine: Engine, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sampling = SamplingConfig(temperature=0.8, seed=3)
+    with monkeypatch.context() as patch:
+        patch.delattr(GpuModel, "logits")
+        found = generate(engine, speculation=mode, sampling=sampling)
+    monkeypatch.setattr("engine.sampling.MOST_CANDIDATES", 0)
+    assert found.tokens == generate(engine, speculation="off", sampling=sampling).tokens
 
 
 def test_a_prompt_kept_on_disk_goes_on(

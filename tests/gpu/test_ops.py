@@ -7,6 +7,7 @@ import pytest
 
 from engine.backends.gpu.backend import GpuBackend
 from engine.backends.gpu.model import GpuModel
+from engine.backends.likeliest import likeliest
 from engine.errors import NativeError
 from engine.ops import Activation, Weight
 from engine.program import Program
@@ -377,3 +378,32 @@ def test_top_k_with_log_softmax(emulated: GpuBackend, k: int) -> None:
     wide = x.astype(np.float64)
     log_softmax = wide - np.log(np.exp(wide).sum(axis=1, keepdims=True))
     np.testing.assert_allclose(log_probs, np.take_along_axis(log_softmax, expected, 1), atol=1e-4)
+
+
+@pytest.mark.parametrize("k", [1, 8, 40, 64, 65, 5000])
+def test_the_likeliest_are_the_processors(emulated: GpuBackend, k: int) -> None:
+    x = rows_of(5, 4800)
+    x[1] = np.round(x[1])
+    x[2, 4000:], x[3, 100:] = -np.inf, -np.inf
+    x[4] = np.where(np.arange(4800) % 2, 0.0, -0.0)
+    run = ProgramRunner(lambda p, a: a, x, backend=emulated)
+    run.run()
+    ids, logits = run.model.likeliest(5, k)
+    expected = likeliest(x, k)
+    np.testing.assert_array_equal(ids, expected[0])
+    np.testing.assert_array_equal(logits, expected[1])
+    assert run.model.argmax(5) == ids[:, 0].tolist()
+    run.run([1])
+    alone = run.model.likeliest(1, k)
+    np.testing.assert_array_equal(alone[0][0], ids[1])
+    np.testing.assert_array_equal(alone[1][0], logits[1])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_the_likeliest_of_what_is_not_finite_are_an_error(emulated: GpuBackend, bad: float) -> None:
+    x = rows_of(2, 4800)
+    x[1, 4799] = bad
+    run = ProgramRunner(lambda p, a: a, x, backend=emulated)
+    run.run()
+    with pytest.raises(NativeError, match="not finite"):
+        run.model.likeliest(2, 40)

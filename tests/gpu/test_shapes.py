@@ -335,16 +335,44 @@ def test_sizes_of_activations_scale_their_products(emulated: GpuBackend, factor:
 # ---- choices ----
 
 
-def test_the_most_that_top_k_is_asked_for(emulated: GpuBackend) -> None:
-    x = rows_of(2, 5000) + np.float32(300)  # beyond what exp can hold
-    x[0, [3, 4999, 17]] = 310
-    run = ProgramRunner(lambda p, a: a, x, top_k=32, backend=emulated)
+def hard_rows(width: int) -> np.ndarray:
+    """Rows whose best are many or few, close together or far apart, or beyond what exp can hold."""
+    rng = np.random.default_rng(width)
+    ties = rng.integers(-3, 4, width)
+    zeros = np.where(rng.random(width) < 0.5, -0.0, 0.0)
+    apart = np.full(width, -np.inf)
+    apart[[0, width // 2, -1]] = 1, 1, 2
+    rising = np.arange(width) / 100
+    by_thread = rising.reshape(-1, 256).T.reshape(-1) if width % 256 == 0 else rising
+    usual = rng.standard_normal(width)
+    rows = [usual, usual + 300, ties, zeros, apart, rising, rising[::-1], by_thread]
+    return np.stack(rows).astype(np.float32)
+
+
+@pytest.mark.parametrize("width", [64, 4096, 4097, 8192 + 128])
+@pytest.mark.parametrize("k", [1, 3, 8, 31, 64])
+def test_the_best_come_in_order_and_the_lowest_of_equals_first(
+    emulated: GpuBackend, width: int, k: int
+) -> None:
+    x = hard_rows(width)
+    run = ProgramRunner(lambda p, a: a, x, top_k=k, backend=emulated)
     run.run()
-    ids, log_probs = run.model.top_k(2)
-    np.testing.assert_array_equal(ids, np.argsort(-x, axis=1, kind="stable")[:, :32])
-    wide = x.astype(np.float64) - 300
+    ids, log_probs = run.model.top_k(len(x))
+    best = x.argmax(axis=1)
+    np.testing.assert_array_equal(ids, np.argsort(-x, axis=1, kind="stable")[:, :k])
+    wide = x.astype(np.float64)
+    wide -= np.take_along_axis(wide, best[:, None], 1)
     log_softmax = wide - np.log(np.exp(wide).sum(axis=1, keepdims=True))
     np.testing.assert_allclose(log_probs, np.take_along_axis(log_softmax, ids, 1), atol=1e-3)
+    run.run([5])
+    alone = run.model.top_k(1)
+    np.testing.assert_array_equal(alone[0][0], ids[5])
+    np.testing.assert_array_equal(alone[1][0], log_probs[5])
+
+
+def test_more_of_the_best_than_fit_are_refused(emulated: GpuBackend) -> None:
+    with pytest.raises(NativeError, match="the best 65 of 100, expected <= 64"):
+        ProgramRunner(lambda p, a: a, rows_of(1, 100), top_k=65, backend=emulated)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

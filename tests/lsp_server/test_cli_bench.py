@@ -34,9 +34,10 @@ def test_without_llama_cpp_the_baseline_is_null(
     options = ["--runs", "2", "--threads", "1", "--tokens", "8", "--sets", "code", "--json"]
     assert bench("all", "--model", tiny_model, *options) == 0
     report: dict[str, Any] = json.loads(capsys.readouterr().out)
-    decode, prefill, python_share, *modes = report["rows"]
-    speeds = [decode, prefill, *modes]
-    assert (decode["name"], prefill["name"]) == ("decode", "prefill 512")  # its context is short
+    decode, sampled, prefill, python_share, *modes = report["rows"]
+    speeds = [decode, sampled, prefill, *modes]
+    assert (decode["name"], sampled["name"]) == ("decode", "decode sampled")
+    assert prefill["name"] == "prefill 512"  # its context is short
     assert {entry["name"] for entry in modes} == {"decode code"}
     assert [entry["mode"] for entry in modes] == ["plain", "lookup", "auto"]  # it has no drafter
     assert python_share["name"] == "python share of a decode step"

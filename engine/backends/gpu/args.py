@@ -253,24 +253,16 @@ class MergeArgs(Structure):
     ]
 
 
-class ArgmaxArgs(Structure):
+class ChooseArgs(Structure):
     _fields_ = [
         ("step", _address),
         ("x", _address),
+        ("keys", _address),
+        ("sums", _address),
+        ("ids", _address),
         ("values", _address),
-        ("indices", _address),
-        ("out", _address),
         ("width", c_int),
         ("n_chunks", c_int),
-    ]
-
-
-class TopKArgs(Structure):
-    _fields_ = [
-        ("step", _address),
-        ("x", _address),
-        ("ids", _address),
-        ("log_probs", _address),
-        ("width", c_int),
         ("k", c_int),
+        ("is_log_softmax", c_int),
     ]

@@ -82,9 +82,11 @@ class Foresight:
 
     def give_up(self) -> Asked | None:
         """The step asked for last, if one was begun after it: it must be done again where more of
-        its results is wanted than what was chosen."""
+        its results is wanted than what was chosen. Soon more may be wanted again, as of every step
+        of a sampled text."""
+        self._streak = 0
         if not self._is_begun:
             return None
-        self._is_begun, self._streak = False, 0
+        self._is_begun = False
         self._wanted = min(4 * self._wanted, _MOST_STREAK)
         return self._asked

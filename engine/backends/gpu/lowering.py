@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from engine.backends.backend import Bytes
 from engine.backends.gpu import args as A
+from engine.backends.gpu.choices import choose_args, most_top
 from engine.backends.gpu.device_weights import DeviceWeights, Matrix
 from engine.backends.gpu.driver import Address
 from engine.backends.gpu.fusing import (
@@ -40,7 +41,6 @@ from engine.ops import (
     Weight,
 )
 
-CHUNK = 4096  # native/gpu/choose.h: kChunk
 _QUERIES, _ATTENTION_WARPS, _HEADS = 16, 4, (32, 64, 128)  # native/gpu/attention.h
 _MOST_LINEAR_TILES = 4
 _MOST_WIDTH = 32768  # native/gpu/rows.h: kMostStretches
@@ -92,9 +92,9 @@ class Lowering:
             case Concat():
                 return self._concat(op)
             case Argmax():
-                return self._argmax(op)
+                return self._choose("argmax", op.x, 1)
             case TopK():
-                return [self._top_k(op)]
+                return self._choose("top_k", op.x, op.k)
             case _:
                 raise NativeError("lowering", f"no GPU op for {type(op).__name__}")
 
@@ -335,22 +335,14 @@ class Lowering:
 
     # ---- choices ----
 
-    def _argmax(self, op: Argmax) -> list[Launch]:
-        width = op.x.width
-        n_chunks = ceil_div(width, CHUNK)
-        s = self._scratch
-        args = A.ArgmaxArgs(
-            self._step, self._place(op.x), s["values"], s["indices"], s["ids"], width, n_chunks
-        )
+    def _choose(self, name: str, x: Activation, k: int) -> list[Launch]:
+        if k > most_top(x.width):
+            raise NativeError(name, f"the best {k} of {x.width}, expected <= {most_top(x.width)}")
+        args = choose_args(self._step, self._place(x), self._scratch, x.width, k)
         return [
-            self._rowwise("argmax_chunks", op.x, n_chunks, args),
-            self._rowwise("argmax", op.x, 1, args),
+            self._rowwise(f"{name}_chunks", x, args.n_chunks, args),
+            self._rowwise(name, x, 1, args),
         ]
-
-    def _top_k(self, op: TopK) -> Launch:
-        s = self._scratch
-        args = A.TopKArgs(self._step, self._place(op.x), s["ids"], s["log_probs"], op.x.width, op.k)
-        return self._rowwise("top_k", op.x, 1, args)
 
 
 def _tiles_shift(group: int) -> int:

@@ -10,16 +10,18 @@ import numpy as np
 from engine.backends.arena import plan_arena
 from engine.backends.backend import KV_BLOCK_TOKENS, Bytes, Floats, Int32s, KvCache
 from engine.backends.gpu.args import AdvanceArgs
+from engine.backends.gpu.choices import choose_args, most_top, scratch_bytes
 from engine.backends.gpu.device_weights import MOST_POSITIONS, DeviceWeights
 from engine.backends.gpu.driver import Address, Driver, Event, Function, Graph, Grid
 from engine.backends.gpu.foresight import Asked, Foresight
 from engine.backends.gpu.fusing import Rounded, fuse
 from engine.backends.gpu.kv import GpuKvCache
-from engine.backends.gpu.launch import Bucket, Launch
-from engine.backends.gpu.lowering import CHUNK, SPLIT_ROWS, Lowering, rounded_bytes
+from engine.backends.gpu.launch import THREADS, Bucket, Launch
+from engine.backends.gpu.lowering import SPLIT_ROWS, Lowering, rounded_bytes
 from engine.backends.gpu.sparse import is_sparse
 from engine.backends.gpu.splits import n_splits_of, partial_bytes, split_room
 from engine.backends.gpu.step import StepInputs
+from engine.backends.likeliest import likeliest
 from engine.errors import NativeError
 from engine.ops import Activation, Argmax, Attention, Rows, TopK
 from engine.program import Program
@@ -131,7 +133,8 @@ class GpuModel:
     def _run(self, asked: Asked) -> "_Results":
         kv = asked.kv
         assert isinstance(kv, GpuKvCache)
-        self._driver.synchronize()  # the inputs of the step before are being read until then
+        # The inputs of this model's step before were being read until it was done.
+        self._driver.wait(self._current.done)
         self._inputs.fill(
             asked.tokens, asked.positions, asked.parents, asked.blocks, asked.n_past, asked.out_rows
         )
@@ -174,7 +177,7 @@ class GpuModel:
             self._launch_one(launch, bucket, kv)
         self._driver.download(self._results[slot].ids, self._scratch["ids"])
         if self._log_probs.size:
-            self._driver.download(self._log_probs, self._scratch["log_probs"])
+            self._driver.download(self._log_probs, self._scratch["values"])
 
     def launch_times(
         self, kv: GpuKvCache, n_rows: int, n_out_rows: int, n_past: int, n_repeated: int
@@ -243,11 +246,32 @@ class GpuModel:
         ids = self._chosen(n_rows * k).reshape(n_rows, k)
         if (ids[:, 0] < 0).any():
             raise NativeError("top_k", "the logits are not finite numbers, expected a sound model")
-        return ids, self._log_probs[: n_rows * k].reshape(n_rows, k)
+        return ids.copy(), self._log_probs[: n_rows * k].reshape(n_rows, k).copy()
 
     def _chosen(self, n: int) -> Int32s:
         self._driver.wait(self._current.done)
         return self._current.ids[:n]
+
+    def likeliest(self, n_rows: int, k: int) -> tuple[Int32s, Floats]:
+        x = self.program.result
+        k = min(k, x.width)
+        if k > self._most_top:
+            return likeliest(self._read_result(n_rows), k)
+        self._settle_result()
+        n, best = n_rows * k, self._scratch["best"]
+        room = {**self._scratch, "ids": best, "values": best + 4 * n}
+        args = choose_args(
+            self._inputs.address, self._result, room, x.width, k, is_log_softmax=False
+        )
+        for name, n_blocks in (("top_k_chunks", args.n_chunks), ("top_k", 1)):
+            self._driver.launch(self._functions(name), (n_blocks, n_rows, 1), THREADS, args)
+        found = self._best[: 2 * n]
+        self._driver.download(found, best)
+        self._driver.synchronize()
+        ids, values = found.copy().reshape(2, n_rows, k)
+        if (ids[:, 0] < 0).any():
+            raise NativeError("logits", "the best is not finite, expected a sound model")
+        return ids, values.view(np.float32)
 
     def logits(self, n_rows: int) -> Floats:
         return self._read_result(n_rows)
@@ -255,9 +279,13 @@ class GpuModel:
     def collected(self, n_rows: int) -> Floats:
         return self._read_result(n_rows)
 
-    def _read_result(self, n_rows: int) -> Floats:
+    def _settle_result(self) -> None:
+        """The result is the last step's: what was begun after it writes to the same place."""
         if (asked := self._foresight.give_up()) is not None:
-            self._current = self._run(asked)  # what was begun after it writes to the same place
+            self._current = self._run(asked)
+
+    def _read_result(self, n_rows: int) -> Floats:
+        self._settle_result()
         found = np.empty((n_rows, self.program.result.width), np.float32)
         self._driver.download(found, self._result)
         self._driver.synchronize()
@@ -281,15 +309,12 @@ class GpuModel:
         self._current, self._coming = self._results[0], None
         log_probs = self._driver.allocate_host(4 * n_out * self._k if chosen else 0)
         self._log_probs: Floats = log_probs.view(np.float32)
-        widths = [op.x.width for op in ops if isinstance(op, Argmax)]
-        n_chunks = max((-(-width // CHUNK) for width in widths), default=1)
-        return {
-            "partial": self._device.scratch(n_partial),
-            "ids": self._allocate(4 * n_out * self._k),
-            "log_probs": self._allocate(4 * n_out * self._k),
-            "values": self._allocate(4 * n_out * n_chunks),
-            "indices": self._allocate(4 * n_out * n_chunks),
-        }
+        width = max((op.x.width for op in ops if isinstance(op, Argmax | TopK)), default=1)
+        self._most_top = most_top(width)
+        self._best: Int32s = self._driver.allocate_host(8 * n_out * self._most_top).view(np.int32)
+        sizes = scratch_bytes(n_out, width, self._k)
+        scratch = {name: self._allocate(n_bytes) for name, n_bytes in sizes.items()}
+        return {"partial": self._device.scratch(n_partial), **scratch}
 
     def _allocate(self, n_bytes: int) -> Address:
         self._addresses.append(self._driver.allocate(max(n_bytes, 256)))

@@ -11,6 +11,7 @@ from engine.config import EngineConfig, SamplingConfig, SpeculationMode
 from engine.engine import Engine
 from engine.errors import RequestError
 from engine.request import FinishReason, GenerateRequest, GenerateResult, PromptPart
+from engine.sampling import Sampler
 from engine.session import Session, StepCancelled
 from engine.speculation.costs import StepCosts
 from engine.speculation.draft import BlockDraft
@@ -22,6 +23,7 @@ from tests.tiny_gguf import write_tiny_gguf
 TEXT = "def add(a, b):\n    return a + b\n\n\ndef add(b, a):\n"
 PROMPTS = [TEXT, TEXT * 4, "x = 1\nx = 1\nx = 1\nx", "é", ""]
 SAMPLED = SamplingConfig(temperature=1.3, top_k=0, top_p=0.98, seed=11)
+USUAL = SamplingConfig(temperature=1.3, seed=12)  # drawn from the best alone
 CHEAP_ROWS = {1: 10.0, 64: 10.3}
 
 Candidates = Callable[[np.random.Generator, int], list[int]]
@@ -100,7 +102,9 @@ def same(left: GenerateResult, right: GenerateResult) -> None:
     assert (left.text, left.finish_reason) == (right.text, right.finish_reason)
 
 
-@pytest.mark.parametrize("sampling", [SamplingConfig(), SAMPLED], ids=["greedy", "sampled"])
+@pytest.mark.parametrize(
+    "sampling", [SamplingConfig(), SAMPLED, USUAL], ids=["greedy", "sampled", "usual"]
+)
 @pytest.mark.parametrize("budget", [None, 1, 5, 22, 63])
 @pytest.mark.parametrize("candidates", [oracle, adversary, half_right])
 @pytest.mark.parametrize("is_concurrent", [False, True])
@@ -164,7 +168,9 @@ def test_blocks_are_begun_before_anybody_wants_them_where_most_are_wanted(
         assert n_unread[-1] == n_unread[len(n_unread) // 4]
 
 
-@pytest.mark.parametrize("sampling", [SamplingConfig(), SAMPLED], ids=["greedy", "sampled"])
+@pytest.mark.parametrize(
+    "sampling", [SamplingConfig(), SAMPLED, USUAL], ids=["greedy", "sampled", "usual"]
+)
 @pytest.mark.parametrize("mode", ["lookup", "auto"])
 @pytest.mark.parametrize("budget", [None, 1, 7, 63])
 def test_no_mode_changes_the_text(
@@ -179,6 +185,19 @@ def test_no_mode_changes_the_text(
         for references in ((), (TEXT, "zzz")):
             expected = generate(plain, text, sampling)
             same(generate(engine, text, sampling, references=references), expected)
+
+
+@pytest.mark.parametrize("mode", ["off", "lookup"])
+def test_the_best_give_the_text_that_all_logits_give(
+    model: Path, mode: SpeculationMode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = load(model, mode)
+    with monkeypatch.context() as patch:
+        patch.delattr(Sampler, "pick")
+        found = [generate(engine, text, USUAL) for text in PROMPTS]
+    monkeypatch.setattr("engine.sampling.MOST_CANDIDATES", 0)
+    for text, result in zip(PROMPTS, found, strict=True):
+        same(generate(engine, text, USUAL), result)
 
 
 def test_healing_stops_and_limits_are_those_of_plain_decoding(model: Path, plain: Engine) -> None:
