@@ -1,7 +1,7 @@
 """The CPU backend: lowers a Program to a native Plan and runs its steps.
 
-The only importer of `engine._native`. Activations are quantized once per input and weight family,
-however many linear ops read them; that is the one thing lowering adds to the Program.
+Activations are quantized once per input and weight family, however many linear ops read them; that
+is the one thing lowering adds to the Program.
 """
 
 from collections.abc import Mapping, Sequence

@@ -21,11 +21,10 @@ class BlockCalibration:
     def __init__(self) -> None:
         self._claimed = np.full(_N_POOLS, _TRUSTED)
         self._right = np.full(_N_POOLS, _TRUSTED)
+        self._log_ratios = np.zeros(_N_POOLS, np.float32)
 
     def corrected(self, draft: BlockDraft) -> BlockDraft:
-        ratios = np.maximum(np.log(self._right / self._claimed), _LEAST_LOG_RATIO)
-        pools = _pools(draft.log_probs)
-        log_probs = draft.log_probs + ratios[pools].astype(np.float32)
+        log_probs = draft.log_probs + self._log_ratios[_pools(draft.log_probs)]
         return BlockDraft(draft.ids, np.minimum(log_probs, _MOST_LOG_PROB))
 
     def observe(self, draft: BlockDraft, decided: Sequence[int]) -> int:
@@ -47,6 +46,8 @@ class BlockCalibration:
             fade = _MEMORY / self._claimed[pool]
             self._claimed[pool] *= fade
             self._right[pool] *= fade
+        log_ratios = np.log(self._right / self._claimed)
+        self._log_ratios = np.maximum(log_ratios, _LEAST_LOG_RATIO).astype(np.float32)
         return n_judged
 
 

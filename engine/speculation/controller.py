@@ -110,6 +110,8 @@ class Controller:
         """What drafting a block takes; of an untried number of rows, what the nearest one does."""
         if not self._draft_ms:
             return _GUESSED_DRAFT_SHARE * self.costs.ms(1)
+        if n_rows in self._draft_ms:
+            return self._draft_ms[n_rows]
         return self._draft_ms[min(self._draft_ms, key=lambda tried: abs(tried - n_rows))]
 
     def observe_draft(self, n_rows: int, ms: float) -> None:

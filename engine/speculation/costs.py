@@ -62,10 +62,6 @@ class StepCosts:
     def ms(self, n_rows: int) -> float:
         return self.by_rows[n_rows]
 
-    def least_share(self, n_rows: int) -> float:
-        """What a row more costs at least, as a share of a step of `n_rows` or more."""
-        return self._least_row_ms[n_rows] / self.by_rows[n_rows]
-
     def observe(self, n_rows: int, ms: float) -> None:
         """A real step of `n_rows` took `ms`: believe it a little."""
         self.n_observed += 1
@@ -92,7 +88,7 @@ class StepCosts:
         return dict(zip(ANCHOR_ROWS, self._anchors, strict=True))
 
     def _tabulate(self) -> None:
-        """By number of rows: what a step costs, and what a row more does at least."""
+        """By number of rows: what a step costs, and what a row more does at least from there on."""
         anchors = self._anchors
         self.by_rows = [0.0]
         slopes: list[float] = []
@@ -102,7 +98,7 @@ class StepCosts:
             slopes += [slope] * (high - low)
         self.by_rows.append(anchors[-1])
         least = list(accumulate(reversed(slopes), min))
-        self._least_row_ms = [0.0, *reversed(least), 0.0]
+        self.least_row_ms = [0.0, *reversed(least), 0.0]
 
 
 def _last_slope(anchors_ms: Mapping[int, float]) -> float:

@@ -1,4 +1,5 @@
-// The Python module engine._native: thin, checked views of ThreadPool, KvCache and Plan.
+// The Python module engine._native: thin, checked views of ThreadPool, KvCache and Plan, and the
+// growing of trees.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/pair.h>
@@ -10,6 +11,7 @@
 
 #include "error.h"
 #include "plan.h"
+#include "tree.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -79,6 +81,23 @@ nb::tuple top_k_of(const Plan& plan, int64_t n_rows) {
                           numpy_copy(top.log_probs.data(), n, shape));
 }
 
+using Ids = nb::ndarray<const int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using ChainParts = std::pair<std::vector<int32_t>, std::vector<double>>;
+
+nb::object grown_tree(int32_t root, const Ids& ids, const Floats& log_probs,
+                      const std::vector<ChainParts>& chains, int64_t budget, int64_t max_depth,
+                      const std::vector<double>& ms, const std::vector<double>& least_row_ms) {
+    require(ids.shape(0) == log_probs.shape(0) && ids.shape(1) == log_probs.shape(1), "grow_tree",
+            "ids and log-probabilities differ in shape");
+    Sources sources{
+        root, ids.data(), log_probs.data(), int64_t(ids.shape(0)), int64_t(ids.shape(1)),
+        {},   max_depth};
+    for (const auto& [tokens, of_tokens] : chains) sources.chains.push_back({tokens, of_tokens});
+    const Costs costs{ms, least_row_ms};
+    const Tree tree = grow_tree(sources, budget, ms.empty() ? nullptr : &costs);
+    return nb::make_tuple(tree.tokens, tree.parents, tree.log_probs, tree.sources);
+}
+
 nb::object dequantized(const Bytes& row, int type, int64_t n_cols) {
     const auto weight_type = WeightType(type);
     require(
@@ -105,6 +124,8 @@ NB_MODULE(_native, m) {
     });
     m.def("isa_name",
           [](const std::string& isa) { return std::string(kernels(isa_or_null(isa)).isa); });
+    m.def("grow_tree", &grown_tree, "root"_a, "ids"_a, "log_probs"_a, "chains"_a, "budget"_a,
+          "max_depth"_a, "ms"_a, "least_row_ms"_a);
     m.def("dequantize", &dequantized, "row"_a, "type"_a, "n_cols"_a);
 
     nb::class_<ThreadPool>(m, "ThreadPool").def(nb::init<int>(), "n_threads"_a);

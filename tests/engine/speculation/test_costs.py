@@ -192,9 +192,8 @@ def test_measured_costs_replace_what_was_assumed_for_all_who_hold_it() -> None:
 
 def test_a_row_more_costs_at_least_what_the_flattest_part_ahead_says() -> None:
     costs = StepCosts({1: 10.0, 8: 17.0, 16: 18.0, 32: 50.0, 64: 60.0})
-    assert costs.least_share(1) == pytest.approx(0.125 / 10.0)
-    assert costs.least_share(15) == pytest.approx(0.125 / costs.ms(15))
-    assert costs.least_share(16) == pytest.approx(10 / 32 / 18.0)
-    assert costs.least_share(64) == 0
+    assert costs.least_row_ms[1] == costs.least_row_ms[15] == pytest.approx(0.125)
+    assert costs.least_row_ms[16] == pytest.approx(10 / 32)
+    assert costs.least_row_ms[64] == 0
     costs.adopt(StepCosts({1: 1.0, 64: 64.0}))
-    assert costs.least_share(2) == pytest.approx(0.5)
+    assert costs.least_row_ms[2] == pytest.approx(1.0)
