@@ -32,7 +32,9 @@ def _guarded(cache: Path, *, is_quads: bool) -> tuple[GpuBackend, GuardedDriver]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("platformdirs.user_cache_dir", lambda name: str(cache))
         driver = GuardedDriver(is_quads=is_quads)
-        return GpuBackend(driver), driver
+        backend = GpuBackend(driver)
+        backend.kv_cache([], 1, "q8_0")  # whose kernels are compiled when it is made
+        return backend, driver
 
 
 @pytest.fixture
