@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from engine.backends.gpu import ahead
-from engine.backends.gpu.source import kernel_source
+from engine.backends.gpu.source import UNITS, kernel_source
 
 BUDGETS = Path(__file__).parent / "budgets"
 NVIDIA = "sm_90"
@@ -200,21 +200,23 @@ def excesses(usages: Mapping[str, Usage], budgets: Mapping[str, Budget]) -> list
 
 def table(usages: Mapping[str, Usage]) -> str:
     columns = ("registers", "scalar", "shared", "scratch", "spills", "occupancy")
-    lines = [f"{'kernel':<18}" + "".join(f"{column:>11}" for column in columns)]
+    lines = [f"{'kernel':<22}" + "".join(f"{column:>11}" for column in columns)]
     for name, usage in sorted(usages.items()):
-        lines.append(f"{name:<18}" + "".join(f"{n:>11}" for n in msgspec.structs.astuple(usage)))
+        lines.append(f"{name:<22}" + "".join(f"{n:>11}" for n in msgspec.structs.astuple(usage)))
     return "\n".join(lines)
 
 
-def check(arch: str, source: str, *, is_written: bool) -> list[str]:
+def check(arch: str, sources: Sequence[str], *, is_written: bool) -> list[str]:
     """Print the table of an architecture, and return what is wrong with it."""
     compiler = compiler_of(arch)
     if compiler is None:
         print(f"== {arch}: no compiler for it was found; not checked")
         return []
     version = version_of(compiler)
+    usages: dict[str, Usage] = {}
     try:
-        usages = measure(arch, compiler, source)
+        for source in sources:
+            usages |= measure(arch, compiler, source)
     except subprocess.CalledProcessError as error:
         return [f"does not compile: {error.stderr[:2000]}"]
     print(f"== {arch}, {version}\n{table(usages)}\n", flush=True)
@@ -239,9 +241,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--arch", nargs="+", choices=archs, default=archs)
     parser.add_argument("--write", action="store_true", help="make this the budget")
     options = parser.parse_args(arguments)
-    source, failed = kernel_source(), False
+    sources, failed = [kernel_source(unit) for unit in UNITS], False
     for arch in options.arch:
-        for problem in check(arch, source, is_written=options.write):
+        for problem in check(arch, sources, is_written=options.write):
             failed = True
             print(f"{arch}: {problem}", file=sys.stderr)
     return int(failed)

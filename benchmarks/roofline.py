@@ -5,11 +5,19 @@ it packs them; tests hold the counts to the real launches. Knows no device's fig
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from engine.backends.arena import activations_of
 from engine.backends.gpu.defaults import defaults_of
-from engine.backends.gpu.fusing import AttentionRound, Linears, RopeWrite, Rounded, fuse
+from engine.backends.gpu.fusing import (
+    AttentionRound,
+    KvStore,
+    Linears,
+    RopeWrite,
+    Rounded,
+    Target,
+    fuse,
+)
 from engine.backends.gpu.launch import ceil_div
 from engine.backends.gpu.linear_shape import LinearShape, merges_later, rounds_itself
 from engine.backends.gpu.lowering import SPLIT_ROWS
@@ -45,7 +53,7 @@ def count(
     program: Program, n_rows: int, n_past: int, n_out: int, extra: Sequence[Work] = ()
 ) -> list[Work]:
     """The work of a step of `n_rows` after `n_past` positions that asks for `n_out` rows, and what
-    is no op of the table, `extra`."""
+    is no op of the table, `extra`; over a KV cache in f16."""
     found: list[Work] = []
     for op in fuse(program.ops, program.result):
         match op:
@@ -53,6 +61,8 @@ def count(
                 found.append(_linears(op, n_rows, n_out))
             case Attention() | AttentionRound():
                 found.append(_attention(op, n_rows, n_past, n_out))
+            case KvStore():
+                pass  # of a cache in q8_0
             case _:
                 is_split = isinstance(op, Argmax)
                 other = _activation_bytes(op, n_rows, n_out)
@@ -77,12 +87,14 @@ def _linears(op: Linears, n_rows: int, n_out: int) -> Work:
         n = ceil_div(weight.n_out, TILE_ROWS) * n_blocks * n_row_tiles
         kind = format_of(weight.type_id)
         tiles[kind] = tiles.get(kind, 0) + n
+    stored = (Target.KEY, Target.VALUE)
+    written = tuple(part.out for part in op.parts if part.target not in stored)
     return Work(
         name="Linears",
         n_launches=1 + is_rounded_before,
         weight_bytes=n_bytes,
         n_passes=ceil_div(n_row_tiles, n_cols),
-        other_bytes=_activation_bytes(op, n_rows, n_out),
+        other_bytes=_activation_bytes(replace(op, outs=written), n_rows, n_out),
         tiles=tiles,
         n_cols=min(n_row_tiles, n_cols),
     )

@@ -19,17 +19,26 @@ struct PartShared {
 // What a warp needs of a split: a tile of keys, and every fourth 16 dimensions of the values. They
 // are on their way before the queries are known, where there are registers for it.
 template <int kDims>
-struct PartWords {
-    static constexpr bool kIsEarly = kHalfWords < 8 || kDims <= 64;
-    static constexpr int kMine = (kDims / 16 + kPartWarps - 1) / kPartWarps;
+constexpr bool kIsEarly = kHalfWords < 8 || kDims <= 64;
+template <int kDims>
+constexpr int kMine = (kDims / 16 + kPartWarps - 1) / kPartWarps;
+
+// Which 16 dimensions the k-th of a warp's are.
+template <int kDims>
+DEV int my_dims(int k) {
+    return (warp_index() + k * kPartWarps) % (kDims / 16);
+}
+
+template <int kDims>
+struct PartHalves {
     LaneHalves keys[kDims / 16];
-    LaneHalves values[kMine][kSplitBlocks][2];
+    LaneHalves values[kMine<kDims>][kSplitBlocks][2];
 
     template <class From>
     DEV_MEMBER void load_values(const From& from, int k) {
 #pragma unroll
         for (int block = 0; block < kSplitBlocks; ++block)
-            from.values(block, (warp_index() + k * kPartWarps) % (kDims / 16), values[k][block]);
+            from.values(block, my_dims<kDims>(k), values[k][block]);
     }
 
     template <class From>
@@ -47,25 +56,95 @@ struct PartWords {
                     for (int j = 0; j < kHalfWords; ++j) keys[d + n][i][j] = piece[n][i][j];
         }
 #pragma unroll
-        for (int k = 0; k < kMine; ++k) load_values(from, k);
+        for (int k = 0; k < kMine<kDims>; ++k) load_values(from, k);
+    }
+
+    DEV_MEMBER void score(const Asked<kDims>& asked, float (&scores)[8]) const {
+#pragma unroll
+        for (int d = 0; d < kDims / 16; ++d) rows_add(scores, asked.of[d], keys[d]);
+    }
+    using Values = LaneHalves[2];
+    DEV_MEMBER Values& values_of(int k, int block) { return values[k][block]; }
+};
+
+// The same of a cache in q8_0: int8 until they are used.
+template <int kDims>
+struct PartBytes {
+    static constexpr int kTileRuns = kHalfWords / 2;  // of two tiles
+    KvRun keys[kDims / 32][kTileRuns][kLaneRows];
+    KvRun values[kMine<kDims>][kSplitBlocks][kTileRuns][kLaneRows];
+    LaneHalves shown[2];
+
+    template <class From>
+    DEV_MEMBER void load_values(const From& from, int k) {
+#pragma unroll
+        for (int block = 0; block < kSplitBlocks; ++block)
+#pragma unroll
+            for (int r = 0; r < kTileRuns; ++r)
+#pragma unroll
+                for (int i = 0; i < kLaneRows; ++i)
+                    values[k][block][r][i] = from.value_run(
+                        block, 2 * run_word(4 * r, kKvBlock / 2), my_dims<kDims>(k), i);
+    }
+
+    template <class From>
+    DEV_MEMBER void load(const From& from) {
+        const int t = warp_index();
+#pragma unroll
+        for (int d = 0; d < kDims / 32; ++d)
+#pragma unroll
+            for (int r = 0; r < kTileRuns; ++r)
+#pragma unroll
+                for (int i = 0; i < kLaneRows; ++i)
+                    keys[d][r][i] = from.key_run(
+                        t / 2, t % 2, i, 2 * run_word(2 * d * kHalfWords + 4 * r, kDims / 2));
+#pragma unroll
+        for (int k = 0; k < kMine<kDims>; ++k) load_values(from, k);
+    }
+
+    DEV_MEMBER void show(const KvRun (&runs)[kTileRuns][kLaneRows]) {
+#pragma unroll
+        for (int r = 0; r < kTileRuns; ++r)
+#pragma unroll
+            for (int i = 0; i < kLaneRows; ++i) {
+                const Words four = runs[r][i].words();
+#pragma unroll
+                for (int n = 0; n < 4; ++n)
+                    shown[(4 * r + n) / kHalfWords][i][(4 * r + n) % kHalfWords] = four.at[n];
+            }
+    }
+
+    DEV_MEMBER void score(const Asked<kDims>& asked, float (&scores)[8]) {
+#pragma unroll
+        for (int d = 0; d < kDims / 32; ++d) {
+            show(keys[d]);
+#pragma unroll
+            for (int n = 0; n < 2; ++n) rows_add(scores, asked.of[2 * d + n], shown[n]);
+            keep_order();
+        }
+    }
+    using Values = LaneHalves[2];
+    DEV_MEMBER Values& values_of(int k, int block) {
+        show(values[k][block]);
+        return shown;
     }
 };
+
+template <int kDims>
+using PartWords = typename OfCache<PartBytes<kDims>, PartHalves<kDims>>::Type;
 
 // A warp weighs a tile of the keys, then adds up its dimensions of the values. What is run once
 // should be short: instructions come no faster than other memory.
 template <int kDims, class From>
 DEV void run_part(const AttentionArgs& a, const Asked<kDims>& asked, const From& from,
                   PartWords<kDims>& words, int first, const RowPlaces& to, PartShared& shared) {
-    constexpr bool kIsEarly = PartWords<kDims>::kIsEarly;
     const int t = warp_index(), lane = lane_index();
     const float scale = a.scale * kLog2E;
     float scores[8] = {};
-    if constexpr (kIsEarly) {
-#pragma unroll
-        for (int d = 0; d < kDims / 16; ++d) rows_add(scores, asked.of[d], words.keys[d]);
-    } else {
+    if constexpr (kIsEarly<kDims>)
+        words.score(asked, scores);
+    else
         score(asked, from, t, scores);
-    }
     if (is_hidden(asked, first)) hide(asked, first, t, scores);
     OfRows most, base, sums;
 #pragma unroll
@@ -99,17 +178,17 @@ DEV void run_part(const AttentionArgs& a, const Asked<kDims>& asked, const From&
 #pragma unroll
             for (int j = 0; j < kHalfWords; ++j) all[w][row][j] = shared.weights[w][row][j][lane];
 #pragma unroll
-    for (int k = 0; k < PartWords<kDims>::kMine; ++k) {
+    for (int k = 0; k < kMine<kDims>; ++k) {
         const int d = t + k * kPartWarps;
-        if (!kIsEarly) words.load_values(from, k);
+        if (!kIsEarly<kDims>) words.load_values(from, k);
         float out[8] = {};
 #pragma unroll
         for (int block = 0; block < kSplitBlocks; ++block) {
+            LaneHalves(&values)[2] = words.values_of(k, block);
             const int n_left = from.n_left - kKvBlock * block;
-            if (n_left < kKvBlock) keep_first(words.values[k][block], n_left);
+            if (n_left < kKvBlock) keep_first(values, n_left);
 #pragma unroll
-            for (int c = 0; c < 2; ++c)
-                rows_add(out, all[2 * block + c], words.values[k][block][c]);
+            for (int c = 0; c < 2; ++c) rows_add(out, all[2 * block + c], values[c]);
         }
         if (d >= kDims / 16) continue;
 #pragma unroll
@@ -133,7 +212,6 @@ DEV void run_part(const AttentionArgs& a, const Asked<kDims>& asked, const From&
 // asked for while other kernels still run.
 template <int kDims>
 DEV void attention_parts(const AttentionArgs& a, const Step& step, Place at, PartShared& shared) {
-    constexpr bool kIsEarly = PartWords<kDims>::kIsEarly;
     const int tile = at.z, split = at.x, first = split * kSplitKeys;
     const bool is_past = first + kSplitKeys <= step.n_past;
     Queries queries = queries_of(a, step);
@@ -144,7 +222,7 @@ DEV void attention_parts(const AttentionArgs& a, const Step& step, Place at, Par
     FromCache<kDims> cached = {};
     if (is_there && is_past) {
         cached = from_cache<kDims>(a, step, at.y, first, first + kSplitKeys);
-        if (kIsEarly) words.load(cached);
+        if (kIsEarly<kDims>) words.load(cached);
     }
     begin_after_others();
     if (!is_there) return;
@@ -157,12 +235,12 @@ DEV void attention_parts(const AttentionArgs& a, const Step& step, Place at, Par
     if (!is_past && !a.is_block && !step.is_chain) {
         const int row = keys_of(a, step, queries.row(tile, 0)).row;
         const auto from = gathered<kDims>(a, step, row, at.y, first, asked.end);
-        if (kIsEarly) words.load(from);
+        if (kIsEarly<kDims>) words.load(from);
         return run_part(a, asked, from, words, first, to, shared);
     }
     if (!is_past) {
         cached = from_cache<kDims>(a, step, at.y, first, asked.end);
-        if (kIsEarly) words.load(cached);
+        if (kIsEarly<kDims>) words.load(cached);
     }
     run_part(a, asked, cached, words, first, to, shared);
 }
@@ -256,21 +334,21 @@ DEV void attention_whole(const AttentionArgs& a) {
     attention_whole_at<kDims, kAttentionWarps>(a, step, block_place());
 }
 
-KERNEL(attention_32, kPartThreads, AttentionArgs) {
+KV_KERNEL(attention_32, kPartThreads, AttentionArgs) {
     attention<32>(a);
 }
-KERNEL(attention_64, kPartThreads, AttentionArgs) {
+KV_KERNEL(attention_64, kPartThreads, AttentionArgs) {
     attention<64>(a);
 }
-KERNEL(attention_128, kPartThreads, AttentionArgs) {
+KV_KERNEL(attention_128, kPartThreads, AttentionArgs) {
     attention<128>(a);
 }
-KERNEL(attention_whole_32, kAttentionThreads, AttentionArgs) {
+KV_KERNEL(attention_whole_32, kAttentionThreads, AttentionArgs) {
     attention_whole<32>(a);
 }
-KERNEL(attention_whole_64, kAttentionThreads, AttentionArgs) {
+KV_KERNEL(attention_whole_64, kAttentionThreads, AttentionArgs) {
     attention_whole<64>(a);
 }
-KERNEL(attention_whole_128, kAttentionThreads, AttentionArgs) {
+KV_KERNEL(attention_whole_128, kAttentionThreads, AttentionArgs) {
     attention_whole<128>(a);
 }

@@ -1,11 +1,44 @@
 // Keys and values in blocks of 32 positions, and what writes them.
 //
-// A block holds every layer's halves: of each head the keys [32][D], then the values turned
+// A block holds every layer's numbers: of each head the keys [32][D], then the values turned
 // [D][32], so that the matrix units read whole words of both: two dimensions of a key, two
-// positions of a dimension.
+// positions of a dimension. In f16 they are halves. In q8_0 they are int8, and behind them lie as
+// halves the scales of the keys [D / 32][32] and of the values [D / 32][32], of 32 dimensions of a
+// position; store.h makes them.
+//
+// Which of them is known when a kernel is compiled: kernels.cu has those of f16, kernels_q8.cu
+// those of q8_0, which are called so.
 #pragma once
 
-#include "rows.h"
+#include "step.h"
+#include "threads.h"
+
+#if defined(KV_Q8_0)
+constexpr bool kIsBytes = true;
+using KvNumber = int8;
+#define KV_KERNEL(name, threads, Args) KERNEL(name##_q8, threads, Args)
+#define DENSE_KV_KERNEL(name, threads, n_blocks, Args) \
+    DENSE_KERNEL(name##_q8, threads, n_blocks, Args)
+#else
+constexpr bool kIsBytes = false;
+using KvNumber = uint16;
+#define KV_KERNEL(name, threads, Args) KERNEL(name, threads, Args)
+#define DENSE_KV_KERNEL(name, threads, n_blocks, Args) DENSE_KERNEL(name, threads, n_blocks, Args)
+#endif
+
+// What a kernel takes of two kinds.
+template <class OfBytes, class OfHalves, bool kOfBytes = kIsBytes>
+struct OfCache {
+    using Type = OfHalves;
+};
+template <class OfBytes, class OfHalves>
+struct OfCache<OfBytes, OfHalves, true> {
+    using Type = OfBytes;
+};
+
+constexpr int kKvGroup = 32;  // dimensions that share a scale
+// What a head's dimension takes of a block: engine/backends/gpu/kv.py.
+constexpr int kDimHalves = kIsBytes ? kKvBlock + 2 : 2 * kKvBlock;
 
 struct KvPlace {
     uint16* memory;
@@ -16,7 +49,10 @@ struct KvPlace {
 // Where a head's keys of a block begin.
 DEV uint16* kv_head(const KvPlace& kv, int block, int head) {
     return kv.memory + block * kv.block_stride + kv.layer_offset +
-           int64(head) * 2 * kKvBlock * kv.head_dim;
+           int64(head) * kDimHalves * kv.head_dim;
+}
+DEV KvNumber* kv_numbers(uint16* head) {
+    return reinterpret_cast<KvNumber*>(head);
 }
 
 DEV int key_at(const KvPlace& kv, int offset, int dim) {
@@ -26,13 +62,22 @@ DEV int value_at(const KvPlace& kv, int offset, int dim) {
     return (kv.head_dim + dim) * kKvBlock + offset;
 }
 
+// Where the scale lies, in halves from the head on.
+DEV int key_scale_at(int dims, int offset, int dim) {
+    return kKvBlock * dims + dim / kKvGroup * kKvBlock + offset;
+}
+DEV int value_scale_at(int dims, int offset, int dim) {
+    return dims / kKvGroup * kKvBlock + key_scale_at(dims, offset, dim);
+}
+
 // Turns queries (T or R, H * D) in place, and keys (T, K * D) on their way into the cache with the
-// values. Without queries, or without pairs to turn, it does the rest.
+// values; in q8_0, whose scales are known when all of a key is, in place, too, and no more. Without
+// queries, or without pairs to turn, it does the rest.
 struct RopeWriteArgs {
     const Step* step;
     KvPlace kv;
     float* q;
-    const float* k;
+    float* k;
     const float* v;
     const float* table;  // (positions, n_pairs, 2): cosine and sine
     int n_head, n_pairs, is_neox, is_q_selected;
@@ -51,7 +96,7 @@ DEV Pair turned(const float* head, int pair, int n_pairs, int is_neox, const flo
             multiply_add(x, turn[1], y * turn[0])};
 }
 
-KERNEL(rope_write, kRowThreads, RopeWriteArgs) {
+KV_KERNEL(rope_write, kRowThreads, RopeWriteArgs) {
     begin_after_others();
     const Step& s = *a.step;
     const int row = block_y(), dims = a.kv.head_dim, n_kv = a.kv.n_kv;
@@ -72,14 +117,21 @@ KERNEL(rope_write, kRowThreads, RopeWriteArgs) {
     const int slot = s.n_past + row, offset = slot % kKvBlock, block = s.blocks[slot / kKvBlock];
     if (i < n_kv * n_turned) {  // a pair of a key
         const int head = i / n_turned, pair = i % n_turned;
-        const Pair p = turned(a.k + (int64(row) * n_kv + head) * dims, pair, n_turned, a.is_neox,
+        float* k = a.k + (int64(row) * n_kv + head) * dims;
+        const Pair p = turned(k, pair, n_turned, a.is_neox,
                               a.table + (int64(s.positions[row]) * n_turned + pair) * 2);
+        if (kIsBytes) {
+            k[p.first] = p.x;
+            k[p.second] = p.y;
+            return;
+        }
         uint16* to = kv_head(a.kv, block, head);
         to[key_at(a.kv, offset, p.first)] = float_to_half(p.x);
         to[key_at(a.kv, offset, p.second)] = float_to_half(p.y);
         return;
     }
     i -= n_kv * n_turned;
+    if (kIsBytes) return;
     if (i < n_kv * n_kept) {  // a key's dimension that is not turned
         const int head = i / n_kept, dim = 2 * n_turned + i % n_kept;
         const float value = a.k[(int64(row) * n_kv + head) * dims + dim];
@@ -100,16 +152,19 @@ struct KvMoveArgs {
     int from, to;
 };
 
-KERNEL(kv_move, kRowThreads, KvMoveArgs) {
+KV_KERNEL(kv_move, kRowThreads, KvMoveArgs) {
     begin_after_others();
     const int64* layer = a.layers + 3 * block_x();
     const KvPlace kv{a.memory, a.block_stride, layer[0], int(layer[1]), int(layer[2])};
     for (int i = thread_index(); i < kv.n_kv * kv.head_dim; i += kRowThreads) {
         const int head = i / kv.head_dim, dim = i % kv.head_dim;
-        const uint16* source = kv_head(kv, a.from / kKvBlock, head);
+        uint16* source = kv_head(kv, a.from / kKvBlock, head);
         uint16* target = kv_head(kv, a.to / kKvBlock, head);
-        const int from = a.from % kKvBlock, to = a.to % kKvBlock;
-        target[key_at(kv, to, dim)] = source[key_at(kv, from, dim)];
-        target[value_at(kv, to, dim)] = source[value_at(kv, from, dim)];
+        const int from = a.from % kKvBlock, to = a.to % kKvBlock, dims = kv.head_dim;
+        kv_numbers(target)[key_at(kv, to, dim)] = kv_numbers(source)[key_at(kv, from, dim)];
+        kv_numbers(target)[value_at(kv, to, dim)] = kv_numbers(source)[value_at(kv, from, dim)];
+        if (!kIsBytes || dim % kKvGroup > 0) continue;
+        target[key_scale_at(dims, to, dim)] = source[key_scale_at(dims, from, dim)];
+        target[value_scale_at(dims, to, dim)] = source[value_scale_at(dims, from, dim)];
     }
 }

@@ -18,6 +18,7 @@
 // launch_shared() is the shared memory that a launch asks for beside a kernel's own.
 // halves(low, high) are two numbers in a word, from_other_half(v) what the lane 16 away shows;
 // exp2_of may take for zero what is too small to be normal, maximum may pass over NaN.
+// scaled_halves(four, pair, scales) are the first or second two of four int8, times a half each.
 // dot4(a, b, sum) adds the products of four int8; the last bits of inverse and inverse_root may be
 // wrong.
 // A DENSE_KERNEL takes few enough registers for n_blocks of it to share a multiprocessor.

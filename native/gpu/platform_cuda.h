@@ -129,6 +129,15 @@ DEV uint32 halves(float low, float high) {
     asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(result) : "f"(high), "f"(low));
     return result;
 }
+// A byte is the mantissa of a half that is 1024 more.
+DEV uint32 scaled_halves(uint32 four, int pair, uint32 scales) {
+    const uint32 more = __byte_perm(four ^ 0x80808080u, 0x64646464u, pair ? 0x4342 : 0x4140);
+    uint32 result;
+    asm("{ .reg .b32 two; sub.rn.f16x2 two, %1, %2; mul.rn.f16x2 %0, two, %3; }"
+        : "=r"(result)
+        : "r"(more), "r"(0x64806480u), "r"(scales));  // 1024 + 128
+    return result;
+}
 DEV uint32 from_other_half(uint32 v) {
     return __shfl_xor_sync(~0u, v, 16);
 }

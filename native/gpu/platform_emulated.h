@@ -259,6 +259,12 @@ DEV uint16 float_to_half(float value) {
 DEV uint32 halves(float low, float high) {
     return uint32(float_to_half(low)) | uint32(float_to_half(high)) << 16;
 }
+DEV uint32 scaled_halves(uint32 four, int pair, uint32 scales) {
+    const auto scaled = [&](int i) {
+        return float(int8(four >> (16 * pair + 8 * i))) * half_to_float(uint16(scales >> (16 * i)));
+    };
+    return halves(scaled(0), scaled(1));
+}
 DEV uint32 from_other_half(uint32 v) {
     return shuffle_xor(v, 16);
 }

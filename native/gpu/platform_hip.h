@@ -110,6 +110,14 @@ DEV uint16 float_to_half(float value) {
 DEV uint32 halves(float low, float high) {
     return uint32(float_to_half(low)) | uint32(float_to_half(high)) << 16;
 }
+// A byte is the mantissa of a half that is 1024 more.
+DEV uint32 scaled_halves(uint32 four, int pair, uint32 scales) {
+    using Two = _Float16 __attribute__((ext_vector_type(2)));
+    const uint32 more =
+        __builtin_amdgcn_perm(0x64646464u, four ^ 0x80808080u, pair ? 0x04030402u : 0x04010400u);
+    const Two numbers = __builtin_bit_cast(Two, more) - _Float16(1024 + 128);
+    return __builtin_bit_cast(uint32, numbers * __builtin_bit_cast(Two, scales));
+}
 DEV uint32 from_other_half(uint32 v) {
     return __builtin_amdgcn_permlanex16(v, v, 0x76543210u, 0xfedcba98u, false, false);
 }

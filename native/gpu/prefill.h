@@ -1,13 +1,14 @@
 // Attention of many rows by the rule of split.h: warps of a block have queries of their own and
-// share the keys and values, which are copied to shared memory while others are worked on.
+// share the keys and values, which are copied to shared memory while others are worked on, from a
+// cache in q8_0 as the halves they stand for.
 #pragma once
 
 #include "split.h"
 
 // A split is copied while the one before it is worked on, where copies run beside the work and
-// there is room for two.
+// there is room for two. What is to become halves waits in registers, if at all.
 template <int kDims>
-constexpr int kStages = kCopiesAhead && kDims <= 64 ? 2 : 1;
+constexpr int kStages = kCopiesAhead && !kIsBytes && kDims <= 64 ? 2 : 1;
 
 template <int kDims>
 struct PrefillShared {
@@ -85,6 +86,92 @@ struct Copier {
         for (int n = 0; n < 4; ++n) to[n] = n_left > 2 * n ? kept(from[n], n_left - 2 * n) : 0;
     }
 };
+
+// The same from a cache in q8_0. What a thread copies is asked for, and becomes halves in shared
+// memory when the work beside it is done; or part by part, where work leaves no registers.
+template <int kDims>
+struct ScaledCopier {
+    static constexpr bool kWaits = kDims <= 64;
+    static constexpr int kRuns = kSplitKeys * kDims / 8 / kAttentionThreads;  // of a thread
+    static constexpr int kHeld = kWaits ? kRuns : 2;
+    const AttentionArgs& a;
+    const Step& step;
+    PrefillShared<kDims>& shared;
+    int kv_head_index, end;
+    KvRun held[kHeld];
+
+    // A thread's r-th run: of which row of a block of them, and from which number on.
+    struct Place {
+        int block, row, number;
+    };
+    template <int kRows, int kNumbers>
+    DEV_MEMBER static Place place(int r) {
+        const int i = thread_index() + r * kAttentionThreads, row = i / (kNumbers / 8);
+        return {row / kRows, row % kRows, i % (kNumbers / 8) * 8};
+    }
+    DEV_MEMBER const uint16* head(int split, int block) const {
+        return kv_head(a.kv, step.blocks[split * kSplitBlocks + block], kv_head_index);
+    }
+
+    DEV_MEMBER void keys(int split, int stage) {
+#pragma unroll 1
+        for (int first = 0; first < kRuns; first += kHeld) {
+#pragma unroll
+            for (int r = 0; r < kHeld; ++r) {
+                const Place at = place<kKvBlock, kDims>(first + r);
+                if (split * kSplitKeys + at.block * kKvBlock < end)
+                    held[r] = key_run<kDims>(head(split, at.block), at.row, at.number);
+            }
+            if (!kWaits) put_keys(stage, first);
+        }
+    }
+    DEV_MEMBER void keys_are_there(int stage) {
+        if (kWaits) put_keys(stage, 0);
+    }
+    DEV_MEMBER void put_keys(int stage, int first) {
+#pragma unroll
+        for (int r = 0; r < kHeld; ++r) {
+            const Place at = place<kKvBlock, kDims>(first + r);
+            uint32* key = shared.keys[stage][at.block * kKvBlock + at.row];
+            *reinterpret_cast<Words*>(key + at.number / 2) = held[r].words();
+        }
+        keep_order();
+    }
+
+    DEV_MEMBER void values(int split, int stage) {
+#pragma unroll 1
+        for (int first = 0; first < kRuns; first += kHeld) {
+#pragma unroll
+            for (int r = 0; r < kHeld; ++r) {
+                const Place at = place<kDims, kKvBlock>(first + r);
+                held[r] = {};
+                if (split * kSplitKeys + at.block * kKvBlock + at.number < end)
+                    held[r] = value_run<kDims>(head(split, at.block), at.number, at.row / kKvGroup,
+                                               at.row);
+            }
+            if (!kWaits) put_values(split, stage, first);
+        }
+    }
+    DEV_MEMBER void values_are_there(int split, int stage) {
+        if (kWaits) put_values(split, stage, 0);
+    }
+    DEV_MEMBER void put_values(int split, int stage, int first) {
+#pragma unroll
+        for (int r = 0; r < kHeld; ++r) {
+            const Place at = place<kDims, kKvBlock>(first + r);
+            const int n_left = end - split * kSplitKeys - at.block * kKvBlock - at.number;
+            Words words = held[r].words();
+#pragma unroll
+            for (int n = 0; n < 4; ++n) words.at[n] = kept(words.at[n], n_left - 2 * n);
+            uint32* dim = shared.values[stage][at.block][at.row];
+            *reinterpret_cast<Words*>(dim + at.number / 2) = words;
+        }
+        keep_order();
+    }
+};
+
+template <int kDims>
+using CopierOf = typename OfCache<ScaledCopier<kDims>, const Copier<kDims>>::Type;
 
 // The keys that any query of the block sees.
 template <int kDims>
@@ -172,7 +259,7 @@ DEV void prefill_at(const AttentionArgs& a, const Step& step, const Queries& que
     ask(a, step, queries, group, tile, asked);
     const Keys keys = keys_of_block(asked, shared);
     const auto splits = choose(keys);
-    const Copier<kDims> copier{a, step, shared, kv_head_index, keys.end};
+    CopierOf<kDims> copier{a, step, shared, kv_head_index, keys.end};
     Running<kDims> running;
     begin(running);
     // Each copy is a group, also that of nothing, so that they can be counted.
@@ -186,7 +273,12 @@ DEV void prefill_at(const AttentionArgs& a, const Step& step, const Queries& que
         end_of_group();
         keep_order();
     };
+    const auto end_keys = [&](int i) {
+        if constexpr (kIsBytes)
+            if (i < splits.n) copier.keys_are_there(i % kAhead);
+    };
     copy_keys(0);
+    end_keys(0);
     if (kAhead > 1) {
         copy_values(0);
         copy_keys(1);
@@ -201,10 +293,12 @@ DEV void prefill_at(const AttentionArgs& a, const Step& step, const Queries& que
         block_sync();  // the keys are there, and nobody reads the values before them any more
         copy_values(i + kAhead - 1);
         if (is_seen) weigh(asked, from, first, a.scale * kLog2E, w);
+        if constexpr (kIsBytes) copier.values_are_there(splits.at(i), i % kAhead);
         groups_left<kLeft>();
         block_sync();
         copy_keys(i + kAhead);
         if (is_seen) merge_split(w, from, running);
+        end_keys(i + kAhead);
     }
     write_merged(running, places_of(a, queries, group, tile, a.out, kDims));
 }
@@ -222,12 +316,12 @@ DEV void prefill(const AttentionArgs& a) {
     prefill_at(a, step, queries_of(a, step), at.y, at.y, at.z, all, shared);
 }
 
-DENSE_KERNEL(prefill_32, kAttentionThreads, 2, AttentionArgs) {
+DENSE_KV_KERNEL(prefill_32, kAttentionThreads, 2, AttentionArgs) {
     prefill<32>(a);
 }
-DENSE_KERNEL(prefill_64, kAttentionThreads, 2, AttentionArgs) {
+DENSE_KV_KERNEL(prefill_64, kAttentionThreads, 2, AttentionArgs) {
     prefill<64>(a);
 }
-DENSE_KERNEL(prefill_128, kAttentionThreads, 2, AttentionArgs) {
+DENSE_KV_KERNEL(prefill_128, kAttentionThreads, 2, AttentionArgs) {
     prefill<128>(a);
 }

@@ -3,18 +3,7 @@
 
 #include "quants.h"
 #include "step.h"
-
-constexpr int kRowThreads = 256;
-
-// Numbers that lie side by side, loaded at once.
-template <int n>
-struct alignas(4 * n) Floats {
-    float at[n];
-};
-
-struct RowShared {
-    float of_warp[kRowThreads / kWarp];
-};
+#include "threads.h"
 
 struct EmbedArgs {
     const Step* step;
@@ -55,18 +44,6 @@ KERNEL(advance, kWarp, AdvanceArgs) {
     ++const_cast<int*>(s.positions)[0];
     const int token = a.chosen[0];  // -1 where the logits were no numbers
     const_cast<int*>(s.tokens)[0] = token < 0 ? 0 : token;
-}
-
-// The sum over a block's threads, the same for all.
-DEV float block_sum(RowShared& shared, float v) {
-    float (&of_warp)[kRowThreads / kWarp] = shared.of_warp;
-    v = warp_sum(v);
-    block_sync();
-    if (lane_index() == 0) of_warp[warp_index()] = v;
-    block_sync();
-    float sum = of_warp[0];
-    for (int w = 1; w < kRowThreads / kWarp; ++w) sum += of_warp[w];
-    return sum;
 }
 
 struct NormArgs {
@@ -129,17 +106,6 @@ KERNEL(rms_norm, kRowThreads, NormArgs) {
 
 DEV float silu(float x) {
     return x * inverse(1.0f + exp_of(-x));
-}
-
-DEV float block_max(RowShared& shared, float v) {
-    float (&of_warp)[kRowThreads / kWarp] = shared.of_warp;
-    v = warp_max(v);
-    block_sync();
-    if (lane_index() == 0) of_warp[warp_index()] = v;
-    block_sync();
-    float best = of_warp[0];
-    for (int w = 1; w < kRowThreads / kWarp; ++w) best = larger(best, of_warp[w]);
-    return best;
 }
 
 struct SiluMulArgs {

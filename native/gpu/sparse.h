@@ -23,9 +23,15 @@ DEV int sparse_blocks(const SparseArgs& a, const Step& s) {
     return s.n_past / a.block;
 }
 
+// Two dimensions of a key of a cache in q8_0.
+DEV uint32 scaled_word(const uint16* head, int dims, int offset, int word) {
+    const uint32 scale = head[key_scale_at(dims, offset, 2 * word)] * 0x10001u;
+    return scaled_halves(head[offset * (dims / 2) + word], 0, scale);
+}
+
 // The mean of a block's keys: a warp for each KV head and block, a lane for every 32nd pair of
 // dimensions; sums of 32 keys, in order.
-KERNEL(sparse_means, kRowThreads, SparseArgs) {
+KV_KERNEL(sparse_means, kRowThreads, SparseArgs) {
     const Step s = *a.attention.step;
     begin_after_others();
     const KvPlace& kv = a.attention.kv;
@@ -41,7 +47,8 @@ KERNEL(sparse_means, kRowThreads, SparseArgs) {
                 float low_sum = 0, high_sum = 0;
 #pragma unroll 8
                 for (int key = 0; key < kKvBlock; ++key) {
-                    const uint32 two = from[key * n_words];
+                    const uint32 two =
+                        kIsBytes ? scaled_word(tile, kv.head_dim, key, word) : from[key * n_words];
                     low_sum += half_to_float(uint16(two & 0xffff));
                     high_sum += half_to_float(uint16(two >> 16));
                 }
@@ -55,7 +62,7 @@ KERNEL(sparse_means, kRowThreads, SparseArgs) {
 }
 
 // A row's softmax over the means: a warp for each row and head, a lane for every 32nd block.
-KERNEL(sparse_shares, kRowThreads, SparseArgs) {
+KV_KERNEL(sparse_shares, kRowThreads, SparseArgs) {
     const AttentionArgs& all = a.attention;
     const Step s = *all.step;
     begin_after_others();
@@ -91,7 +98,7 @@ struct SelectShared {
 };
 
 // Each block's sum of shares, and from them the list of splits: a block of threads for each head.
-KERNEL(sparse_select, kRowThreads, SparseArgs) {
+KV_KERNEL(sparse_select, kRowThreads, SparseArgs) {
     SHARED SelectShared shared;
     const AttentionArgs& all = a.attention;
     const Step s = *all.step;
@@ -159,12 +166,12 @@ DEV void sparse_prefill(const SparseArgs& a) {
                shared);
 }
 
-DENSE_KERNEL(sparse_prefill_32, kAttentionThreads, 2, SparseArgs) {
+DENSE_KV_KERNEL(sparse_prefill_32, kAttentionThreads, 2, SparseArgs) {
     sparse_prefill<32>(a);
 }
-DENSE_KERNEL(sparse_prefill_64, kAttentionThreads, 2, SparseArgs) {
+DENSE_KV_KERNEL(sparse_prefill_64, kAttentionThreads, 2, SparseArgs) {
     sparse_prefill<64>(a);
 }
-DENSE_KERNEL(sparse_prefill_128, kAttentionThreads, 2, SparseArgs) {
+DENSE_KV_KERNEL(sparse_prefill_128, kAttentionThreads, 2, SparseArgs) {
     sparse_prefill<128>(a);
 }

@@ -94,6 +94,53 @@ DEV void load_run(const uint32* row, int first, int i, LaneHalves (&to)[kTiles])
     }
 }
 
+// ---- rows of int8 ----
+
+// Eight numbers side by side as a cache in q8_0 has them, and what each is multiplied by.
+struct KvRun {
+    uint32 numbers[2];
+    Words scales;  // as halves
+
+    DEV_MEMBER Words words() const {
+        Words words;
+#pragma unroll
+        for (int n = 0; n < 4; ++n)
+            words.at[n] = scaled_halves(numbers[n / 2], n % 2, scales.at[n]);
+        return words;
+    }
+};
+
+DEV KvRun run_of(const uint16* head, int at, const Words& scales) {
+    struct alignas(8) Eight {
+        uint32 at[2];
+    };
+    const auto eight = *reinterpret_cast<const Eight*>(reinterpret_cast<const int8*>(head) + at);
+    return {{eight.at[0], eight.at[1]}, scales};
+}
+
+// Of a key eight dimensions, and of a dimension of the values eight positions.
+template <int kDims>
+DEV KvRun key_run(const uint16* head, int offset, int dim) {
+    const uint32 scale = head[key_scale_at(kDims, offset, dim)] * 0x10001u;
+    return run_of(head, offset * kDims + dim, {scale, scale, scale, scale});
+}
+template <int kDims>
+DEV KvRun value_run(const uint16* head, int offset, int group, int dim) {
+    const uint16* scales = head + value_scale_at(kDims, offset, kKvGroup * group);
+    return run_of(head, (kDims + dim) * kKvBlock + offset, *reinterpret_cast<const Words*>(scales));
+}
+
+// As load_run, of a row of which run(n) has the numbers of words n to n + 3.
+template <int kWords, int kTiles, class Run>
+DEV void load_scaled(const Run& run, int first, int i, LaneHalves (&to)[kTiles]) {
+#pragma unroll
+    for (int f = 0; f < kTiles * kHalfWords; f += 4) {
+        const Words four = run(run_word(first * kHalfWords + f, kWords)).words();
+#pragma unroll
+        for (int n = 0; n < 4; ++n) to[(f + n) / kHalfWords][i][(f + n) % kHalfWords] = four.at[n];
+    }
+}
+
 // Of two positions a word holds, those before the end; what no key has is nothing, whatever lies
 // there.
 DEV uint32 kept(uint32 word, int n_left) {
@@ -127,8 +174,10 @@ DEV void bound(const AttentionArgs& a, const Step& s, const Queries& queries, in
                Asked<kDims>& asked) {
     const int last = queries.row(tile, kQueries - 1);
     if (queries.row(tile, 0) >= queries.n_rows) {
-        asked.first = asked.all_end = 0x7fffffff;
-        asked.end = asked.all_first = 0;
+        asked.first = 0x7fffffff;  // in the order of below, so that they stay in registers
+        asked.all_end = 0x7fffffff;
+        asked.all_first = 0;
+        asked.end = 0;
         return;
     }
     Keys least = keys_of(a, s, queries.row(tile, 0));
@@ -175,7 +224,9 @@ DEV void ask(const AttentionArgs& a, const Step& step, const Queries& queries, i
 //
 // Each source has keys(block, c, d, to), of 16 keys of one of the split's blocks kPiece times 16
 // dimensions from 16 d on, and values(block, d, to), the block's 32 positions of 16 dimensions, for
-// which kAtOnce may be asked at once; those behind the split's first n_left are anything.
+// which kAtOnce may be asked at once; those behind the split's first n_left are anything. Those of
+// a cache in q8_0 have the same as int8: key_run(block, c, i, dim), of the key that is a lane's row
+// i, and value_run(block, offset, d, i), of the i-th of a lane's 16 dimensions from 16 d on.
 
 // Lanes that hold whole rows have few registers beside the queries of the largest heads.
 template <int kDims>
@@ -193,18 +244,34 @@ struct FromCache {
     DEV_MEMBER const uint16* head(int block) const { return block ? heads[1] : heads[0]; }
     DEV_MEMBER void keys(int block, int c, int d, KeyPiece<kDims>& to) const {
 #pragma unroll
-        for (int i = 0; i < kLaneRows; ++i)
-            load_run<kDims / 2>(
-                reinterpret_cast<const uint32*>(head(block) + run_row(c, i) * kDims), d, i, to);
+        for (int i = 0; i < kLaneRows; ++i) {
+            if constexpr (kIsBytes)
+                load_scaled<kDims / 2>([&](int n) { return key_run(block, c, i, 2 * n); }, d, i,
+                                       to);
+            else
+                load_run<kDims / 2>(
+                    reinterpret_cast<const uint32*>(head(block) + run_row(c, i) * kDims), d, i, to);
+        }
+    }
+    DEV_MEMBER KvRun key_run(int block, int c, int i, int dim) const {
+        return ::key_run<kDims>(head(block), run_row(c, i), dim);
     }
 
     DEV_MEMBER void values(int block, int d, LaneHalves (&to)[2]) const {
 #pragma unroll
         for (int i = 0; i < kLaneRows; ++i) {
-            const int dim = kDims + 16 * d + lane_row(i);
-            load_run<kKvBlock / 2>(reinterpret_cast<const uint32*>(head(block) + dim * kKvBlock), 0,
-                                   i, to);
+            const int dim = 16 * d + lane_row(i);
+            if constexpr (kIsBytes)
+                load_scaled<kKvBlock / 2>([&](int n) { return value_run(block, 2 * n, d, i); }, 0,
+                                          i, to);
+            else
+                load_run<kKvBlock / 2>(
+                    reinterpret_cast<const uint32*>(head(block) + (kDims + dim) * kKvBlock), 0, i,
+                    to);
         }
+    }
+    DEV_MEMBER KvRun value_run(int block, int offset, int d, int i) const {
+        return ::value_run<kDims>(head(block), offset, d / 2, 16 * d + lane_row(i));
     }
 };
 
@@ -241,27 +308,56 @@ struct Gathered {
     DEV_MEMBER void keys(int block, int c, int d, KeyPiece<kDims>& to) const {
 #pragma unroll
         for (int i = 0; i < kLaneRows; ++i) {
-            const int place = shuffle(places_of_block(block), run_row(c, i));
-            const uint16* key = head_of(place) + place % kKvBlock * kDims;
-            load_run<kDims / 2>(reinterpret_cast<const uint32*>(key), d, i, to);
+            if constexpr (kIsBytes) {
+                load_scaled<kDims / 2>([&](int n) { return key_run(block, c, i, 2 * n); }, d, i,
+                                       to);
+            } else {
+                const int place = shuffle(places_of_block(block), run_row(c, i));
+                const uint16* key = head_of(place) + place % kKvBlock * kDims;
+                load_run<kDims / 2>(reinterpret_cast<const uint32*>(key), d, i, to);
+            }
         }
+    }
+    DEV_MEMBER KvRun key_run(int block, int c, int i, int dim) const {
+        const int place = shuffle(places_of_block(block), run_row(c, i));
+        return ::key_run<kDims>(head_of(place), place % kKvBlock, dim);
     }
 
     DEV_MEMBER void values(int block, int d, LaneHalves (&to)[2]) const {
 #pragma unroll
-        for (int i = 0; i < kLaneRows; ++i)
+        for (int i = 0; i < kLaneRows; ++i) {
+            if constexpr (kIsBytes) {
+                load_scaled<kKvBlock / 2>([&](int n) { return value_run(block, 2 * n, d, i); }, 0,
+                                          i, to);
+            } else {
+                const int dim = 16 * d + lane_row(i);
 #pragma unroll
-            for (int f = 0; f < 2 * kHalfWords; ++f) {
-                const int key = 2 * run_word(f, kKvBlock / 2);
-                to[f / kHalfWords][i][f % kHalfWords] =
-                    value(block, key, 16 * d + lane_row(i)) |
-                    uint32(value(block, key + 1, 16 * d + lane_row(i))) << 16;
+                for (int f = 0; f < 2 * kHalfWords; ++f) {
+                    const int key = 2 * run_word(f, kKvBlock / 2);
+                    to[f / kHalfWords][i][f % kHalfWords] =
+                        value(block, key, dim) | uint32(value(block, key + 1, dim)) << 16;
+                }
             }
+        }
     }
-
     DEV_MEMBER uint16 value(int block, int key, int dim) const {
         const int place = shuffle(places_of_block(block), key);
         return head_of(place)[value_at(kv, place % kKvBlock, dim)];
+    }
+    DEV_MEMBER KvRun value_run(int block, int offset, int d, int i) const {
+        KvRun run = {};
+#pragma unroll
+        for (int n = 0; n < 8; ++n) {
+            const int place = shuffle(places_of_block(block), offset + n);
+            const uint16* head = head_of(place);
+            const int at = value_at(kv, place % kKvBlock, 16 * d + lane_row(i));
+            const uint32 number = reinterpret_cast<const uint8*>(head)[at];
+            const uint32 scale = head[value_scale_at(kDims, place % kKvBlock, 16 * d)];
+            run.numbers[n / 4] |= number << (n % 4 * 8);
+            run.scales.at[n / 2] |= scale << (n % 2 * 16);
+        }
+        keep_order();
+        return run;
     }
 };
 

@@ -8,7 +8,7 @@ import pytest
 from benchmarks import gpu_registers
 from benchmarks.gpu_registers import Budget, Usage, excesses, of_clang, of_ptxas
 from engine.backends.gpu import ahead
-from engine.backends.gpu.source import kernel_source
+from engine.backends.gpu.source import Q8_KERNELS, kernel_source
 
 CLANG = """\
 k.hip:771:1: remark: Function Name: embed [-Rpass-analysis=kernel-resource-usage]
@@ -102,6 +102,9 @@ def test_an_absent_compiler_is_skipped(
 
 @pytest.mark.parametrize("arch", [*ahead.ARCHS, gpu_registers.NVIDIA])
 def test_every_architecture_has_a_budget_for_every_kernel(arch: str) -> None:
-    source = kernel_source()
-    kernels = set(re.findall(r"^(?:DENSE_)?KERNEL\((\w+),", source, re.MULTILINE))
+    declared = re.compile(r"^(?:DENSE_)?(KV_)?KERNEL\((\w+),", re.MULTILINE)
+    kernels = {name for _, name in declared.findall(kernel_source())}
+    of_q8 = declared.findall(kernel_source(Q8_KERNELS))
+    assert all(is_of_kv for is_of_kv, _ in of_q8)  # the others are not compiled again
+    kernels |= {f"{name}_q8" for _, name in of_q8}
     assert set(gpu_registers.read(gpu_registers.path_of(arch)).kernels) == kernels

@@ -35,7 +35,9 @@ def lanes(
 def _guarded(cache: Path, driver: Guarded) -> tuple[GpuBackend, Guarded]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("platformdirs.user_cache_dir", lambda name: str(cache))
-        return GpuBackend(driver), driver
+        backend = GpuBackend(driver)
+        backend.kv_cache([], 1, "q8_0")  # whose kernels are compiled when it is made
+        return backend, driver
 
 
 @pytest.fixture

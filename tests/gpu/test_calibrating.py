@@ -145,7 +145,7 @@ def test_times_belong_to_a_device_and_its_kernels(cache: Path, monkeypatch) -> N
     backend = GpuBackend(EmulatedDriver())
     before = backend.identity()
     assert backend.identity() == before
-    monkeypatch.setattr("engine.backends.gpu.backend.kernel_source", lambda: "other")
+    monkeypatch.setattr("engine.backends.gpu.backend.kernel_source", lambda _: "other")
     assert backend.identity() != before
     monkeypatch.undo()
     backend._driver.arch = "another"

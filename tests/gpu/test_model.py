@@ -12,14 +12,15 @@ from engine.backends.gpu.emulated import EmulatedDriver
 from engine.backends.gpu.model import GpuModel
 from engine.backends.gpu.source import kernel_source
 from engine.cancel import CancelToken
-from engine.config import EngineConfig, SamplingConfig
+from engine.config import EngineConfig, KvCacheType, SamplingConfig
 from engine.engine import Engine
 from engine.errors import CompileError, NativeError, RequestError
 from engine.gguf.reader import GgufFile
 from engine.loading import build_program
-from engine.ops import Attention
+from engine.ops import Attention, KvLayer
 from engine.request import GenerateRequest, GenerateResult, PromptPart
 from engine.session import ROOT, Session
+from tests.native.test_attention import KV_TYPES
 from tests.reference_model import ReferenceModel
 from tests.tiny_gguf import write_tiny_gguf
 
@@ -35,9 +36,14 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return write_tiny_gguf(path, architecture, quant)
 
 
+@pytest.fixture(scope="module", params=KV_TYPES)
+def kv_type(request: pytest.FixtureRequest) -> KvCacheType:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def engine(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Engine:
-    return load(model, "emulated", speculation="lookup")
+def engine(model: Path, kv_type: KvCacheType) -> Engine:
+    return load(model, "emulated", speculation="lookup", kv_type=kv_type)
 
 
 def load(model: Path, backend: str, **options: object) -> Engine:
@@ -75,17 +81,19 @@ def test_logits_are_those_of_float64(model: Path, engine: Engine) -> None:
     assert (found.argmax(1) == expected.argmax(1)).mean() >= 0.8
 
 
-def test_the_processor_agrees(model: Path, engine: Engine) -> None:
+def test_the_processor_agrees(model: Path, engine: Engine, kv_type: KvCacheType) -> None:
     tokens = tokens_of(40, seed=1)
-    cpu = load(model, "cpu", speculation="off").logits(tokens)
+    cpu = load(model, "cpu", speculation="off", kv_type=kv_type).logits(tokens)
     gpu = engine.logits(tokens)
     assert np.abs(gpu - cpu).mean() < 0.04 * cpu.std()
     assert (gpu.argmax(1) == cpu.argmax(1)).mean() >= 0.9
 
 
-def test_texts_longer_than_planned_give_the_same_bits(model: Path, engine: Engine) -> None:
+def test_texts_longer_than_planned_give_the_same_bits(
+    model: Path, engine: Engine, kv_type: KvCacheType
+) -> None:
     tokens = tokens_of(200, seed=5)
-    short = load(model, "emulated", speculation="off")
+    short = load(model, "emulated", speculation="off", kv_type=kv_type)
     assert isinstance(short._model, GpuModel)
     assert isinstance(engine._model, GpuModel)
     assert engine._model._most_splits > 3
@@ -150,22 +158,25 @@ def test_sampled_text_comes_from_the_best_as_from_all_logits(
 
 
 def test_a_prompt_kept_on_disk_goes_on(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kv_type: KvCacheType
 ) -> None:
     monkeypatch.setattr("platformdirs.user_cache_dir", lambda name: str(tmp_path))
-    options: dict[str, object] = {"speculation": "off", "prefix_disk_bytes": 2**24}
+    plain: dict[str, object] = {"speculation": "off", "kv_type": kv_type}
+    options = {**plain, "prefix_disk_bytes": 2**24}
     kept = GenerateRequest(prompt=(PromptPart(TEXT * 6),), max_tokens=1, keep=True)
     load(model, "emulated", **options).generate(kept, CancelToken())
     asked = GenerateRequest(prompt=(PromptPart(TEXT * 6 + "x = "),), max_tokens=4)
     again = load(model, "emulated", **options).generate(asked, CancelToken())
-    fresh = load(model, "emulated", speculation="off").generate(asked, CancelToken())
+    fresh = load(model, "emulated", **plain).generate(asked, CancelToken())
     assert again.n_cached > 128 > fresh.n_cached
     assert again.tokens == fresh.tokens
 
 
-def test_a_rounded_cache_is_refused_with_what_to_do(model: Path) -> None:
-    with pytest.raises(RequestError, match="choose f16"):
-        load(model, "emulated", kv_type="q8_0")
+def test_a_rounded_cache_takes_little_more_than_half_the_memory() -> None:
+    backend, layers = GpuBackend(EmulatedDriver()), [KvLayer(0, 2, 64), KvLayer(1, 1, 128)]
+    halves, rounded = (backend.block_bytes(layers, kv_type) for kv_type in KV_TYPES)
+    assert (halves, rounded) == (2 * 2 * 32 * 256, 2 * 32 * (256 + 2 * 8))
+    assert backend.kv_cache(layers, 3, "q8_0").read_block(2).nbytes == rounded
 
 
 def test_memory_that_was_never_written_would_be_noticed() -> None:

@@ -8,6 +8,7 @@ import pytest
 from engine.backends.gpu.backend import GpuBackend
 from engine.backends.gpu.model import GpuModel
 from engine.backends.likeliest import likeliest
+from engine.config import KvCacheType
 from engine.errors import NativeError
 from engine.ops import Activation, Weight
 from engine.program import Program
@@ -18,6 +19,7 @@ from tests.native.program_runner import (
     quantized_weight,
     random_blocks,
 )
+from tests.native.test_attention import KV_TYPES, stored
 
 PLAIN = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0")
 SUPER = ("Q4_K", "Q5_K", "Q6_K")
@@ -220,6 +222,7 @@ def attention_runner(
     window: int | None = None,
     is_block: bool = False,
     is_neox: bool = True,
+    kv_type: KvCacheType = "f16",
 ) -> ProgramRunner:
     named = projections()
 
@@ -231,7 +234,7 @@ def attention_runner(
         p.kv_write(kv, k, v)
         return p.attention(q, kv, N_HEAD, DIMS**-0.5, window=window, is_block=is_block)
 
-    return ProgramRunner(build, x, named, backend=emulated)
+    return ProgramRunner(build, x, named, kv_type=kv_type, backend=emulated)
 
 
 def projected(emulated: GpuBackend, x: np.ndarray, name: str) -> np.ndarray:
@@ -260,9 +263,11 @@ def expected_attention(
     positions: np.ndarray,
     *,
     is_neox: bool = True,
+    kv_type: KvCacheType = "f16",
 ) -> np.ndarray:
     q, k, v = (projected(emulated, x, name) for name in "qkv")
     q, k = (turned(t, positions, is_neox=is_neox) for t in (q, k))
+    k, v = stored(k, kv_type, is_key=True), stored(v, kv_type, is_key=False)
     out = np.zeros_like(q)
     for t in range(len(x)):
         seen = visible(t)
@@ -273,42 +278,50 @@ def expected_attention(
     return out.reshape(len(x), Q)
 
 
+@pytest.mark.parametrize("kv_type", KV_TYPES)
 @pytest.mark.parametrize("is_neox", [True, False])
-def test_a_chain_sees_what_is_before_it(emulated: GpuBackend, is_neox: bool) -> None:
-    x = rows_of(100, 64)
+def test_a_chain_sees_what_is_before_it(
+    emulated: GpuBackend, is_neox: bool, kv_type: KvCacheType
+) -> None:
+    x, visible = rows_of(100, 64), [list(range(t + 1)) for t in range(100)]
     expected = expected_attention(
-        emulated, x, lambda t: list(range(t + 1)), np.arange(100), is_neox=is_neox
+        emulated, x, visible.__getitem__, np.arange(100), is_neox=is_neox, kv_type=kv_type
     )
-    found = attention_runner(emulated, x, is_neox=is_neox).run()
+    found = attention_runner(emulated, x, is_neox=is_neox, kv_type=kv_type).run()
     np.testing.assert_allclose(found, expected, atol=5e-3)
 
 
+@pytest.mark.parametrize("kv_type", KV_TYPES)
 @pytest.mark.parametrize("window", [1, 5, 32, 50])
-def test_a_window_hides_all_but_the_last_keys(emulated: GpuBackend, window: int) -> None:
-    x = rows_of(70, 64)
-    expected = expected_attention(
-        emulated, x, lambda t: list(range(max(t + 1 - window, 0), t + 1)), np.arange(70)
-    )
-    np.testing.assert_allclose(
-        attention_runner(emulated, x, window=window).run(), expected, atol=5e-3
-    )
+def test_a_window_hides_all_but_the_last_keys(
+    emulated: GpuBackend, window: int, kv_type: KvCacheType
+) -> None:
+    x, visible = rows_of(70, 64), [list(range(max(t + 1 - window, 0), t + 1)) for t in range(70)]
+    expected = expected_attention(emulated, x, visible.__getitem__, np.arange(70), kv_type=kv_type)
+    found = attention_runner(emulated, x, window=window, kv_type=kv_type).run()
+    np.testing.assert_allclose(found, expected, atol=5e-3)
 
 
-def test_a_block_sees_all_of_itself(emulated: GpuBackend) -> None:
+@pytest.mark.parametrize("kv_type", KV_TYPES)
+def test_a_block_sees_all_of_itself(emulated: GpuBackend, kv_type: KvCacheType) -> None:
     x = rows_of(20, 64)
-    expected = expected_attention(emulated, x, lambda _: list(range(20)), np.arange(20))
-    np.testing.assert_allclose(
-        attention_runner(emulated, x, is_block=True).run(), expected, atol=5e-3
+    expected = expected_attention(
+        emulated, x, lambda _: list(range(20)), np.arange(20), kv_type=kv_type
     )
+    found = attention_runner(emulated, x, is_block=True, kv_type=kv_type).run()
+    np.testing.assert_allclose(found, expected, atol=5e-3)
 
 
+@pytest.mark.parametrize("kv_type", KV_TYPES)
 @pytest.mark.parametrize("n_past", [0, 31, 40])
-def test_a_branch_of_a_tree_equals_the_straight_sequence(emulated: GpuBackend, n_past: int) -> None:
+def test_a_branch_of_a_tree_equals_the_straight_sequence(
+    emulated: GpuBackend, n_past: int, kv_type: KvCacheType
+) -> None:
     rng = np.random.default_rng(n_past)
     n_tree = 20
     parents = [int(rng.integers(ROOT, row)) if row else ROOT for row in range(n_tree)]
     x = rows_of(n_past + n_tree, 64)
-    tree = attention_runner(emulated, x)
+    tree = attention_runner(emulated, x, kv_type=kv_type)
     if n_past:
         tree.run(list(range(n_past)))
     found = tree.run(list(range(n_past, n_past + n_tree)), parents, n_past)
@@ -317,17 +330,18 @@ def test_a_branch_of_a_tree_equals_the_straight_sequence(emulated: GpuBackend, n
         while parents[path[0]] != ROOT:
             path.insert(0, parents[path[0]])
         rows = [*range(n_past), *(n_past + row for row in path)]
-        straight = attention_runner(emulated, x).run(rows)
+        straight = attention_runner(emulated, x, kv_type=kv_type).run(rows)
         np.testing.assert_array_equal(found[path], straight[n_past:])
 
 
+@pytest.mark.parametrize("kv_type", KV_TYPES)
 @pytest.mark.parametrize("sizes", [(1,) * 6 + (64, 30), (99, 1), (33, 67), (100,)])
 def test_every_split_into_steps_gives_the_same_bits(
-    emulated: GpuBackend, sizes: tuple[int, ...]
+    emulated: GpuBackend, sizes: tuple[int, ...], kv_type: KvCacheType
 ) -> None:
     x = rows_of(100, 64)
-    whole = attention_runner(emulated, x).run()
-    run, start = attention_runner(emulated, x), 0
+    whole = attention_runner(emulated, x, kv_type=kv_type).run()
+    run, start = attention_runner(emulated, x, kv_type=kv_type), 0
     for size in sizes:
         rows = list(range(start, start + size))
         np.testing.assert_array_equal(run.run(rows, n_past=start), whole[rows])

@@ -9,12 +9,14 @@ import pytest
 
 from engine.backends.gpu.backend import DEFAULT_POSITIONS, GpuBackend
 from engine.backends.gpu.launch import SPLIT_KEYS
+from engine.config import KvCacheType
 from engine.errors import NativeError
 from engine.ops import Activation, Weight
 from engine.program import Program
 from engine.session import ROOT
 from tests.gpu.guarded import guarded_driver
 from tests.native.program_runner import ProgramRunner, f32_weight, quantized_weight
+from tests.native.test_attention import KV_TYPES, stored
 
 WIDTH = 64
 Named = dict[str, tuple[Weight, np.ndarray]]
@@ -69,21 +71,26 @@ class Heads:
         x: np.ndarray,
         *,
         window: int | None = None,
+        kv_type: KvCacheType = "f16",
         is_turned: bool = True,
         takes_selected: bool = False,
+        shows_keys: bool = False,
     ) -> ProgramRunner:
+        """With `shows_keys`, silu(k) * k as well, of the keys before they are turned."""
         named = self.named()
 
         def build(p: Program, a: Activation) -> Activation:
             k, v = (p.linear(a, named[name][0]) for name in "kv")
             q = p.linear(p.select_rows(a) if takes_selected else a, named["q"][0])
+            shown = [p.silu_mul(k, k)] if shows_keys else []
             if is_turned:
                 q, k = (p.rope(t, self.frequencies(), self.dims, is_neox=True) for t in (q, k))
             kv = p.kv_layer(self.n_kv, self.dims)
             p.kv_write(kv, k, v)
-            return p.attention(q, kv, self.n_head, self.dims**-0.5, window=window)
+            out = p.attention(q, kv, self.n_head, self.dims**-0.5, window=window)
+            return p.concat([out, *shown]) if shows_keys else out
 
-        return ProgramRunner(build, x, named, backend=backend)
+        return ProgramRunner(build, x, named, kv_type=kv_type, backend=backend)
 
     def projected(self, backend: GpuBackend, x: np.ndarray, name: str) -> np.ndarray:
         named = self.named()
@@ -107,11 +114,13 @@ class Heads:
         rows: range,
         window: int | None = None,
         *,
+        kv_type: KvCacheType = "f16",
         is_turned: bool = True,
     ) -> np.ndarray:
         q, k, v = (self.projected(backend, x, name) for name in "qkv")
         if is_turned:
             q, k = self.turned(q), self.turned(k)
+        k, v = stored(k, kv_type, is_key=True), stored(v, kv_type, is_key=False)
         out = np.zeros((len(rows), self.n_head, self.dims))
         for i, row in enumerate(rows):
             seen = slice(max(row + 1 - (window or row + 1), 0), row + 1)
@@ -131,23 +140,61 @@ def fill(run: ProgramRunner, n: int) -> None:
 # ---- attention ----
 
 
+@pytest.mark.parametrize("kv_type", KV_TYPES)
 @pytest.mark.parametrize("n_rows", [3, 70])
 @pytest.mark.parametrize(
     "heads",
     [Heads(14, 2, 64), Heads(12, 2, 128), Heads(9, 3, 64), Heads(3, 3, 32), Heads(20, 1, 32)],
     ids=str,
 )
-def test_heads_of_every_size_and_group(any_lanes: GpuBackend, heads: Heads, n_rows: int) -> None:
+def test_heads_of_every_size_and_group(
+    any_lanes: GpuBackend, heads: Heads, n_rows: int, kv_type: KvCacheType
+) -> None:
     x = rows_of(n_rows)
-    expected = heads.expected(any_lanes, x, range(n_rows))
-    np.testing.assert_allclose(heads.runner(any_lanes, x).run(), expected, atol=5e-3)
-
-
-def test_keys_that_are_not_turned(emulated: GpuBackend) -> None:
-    heads, x = Heads(4, 2, 64), rows_of(10)
-    expected = heads.expected(emulated, x, range(10), is_turned=False)
-    found = heads.runner(emulated, x, is_turned=False).run()
+    expected = heads.expected(any_lanes, x, range(n_rows), kv_type=kv_type)
+    found = heads.runner(any_lanes, x, kv_type=kv_type).run()
     np.testing.assert_allclose(found, expected, atol=5e-3)
+
+
+@pytest.mark.parametrize("kv_type", KV_TYPES)
+def test_keys_that_are_not_turned(emulated: GpuBackend, kv_type: KvCacheType) -> None:
+    heads, x = Heads(4, 2, 64), rows_of(10)
+    expected = heads.expected(emulated, x, range(10), kv_type=kv_type, is_turned=False)
+    found = heads.runner(emulated, x, kv_type=kv_type, is_turned=False).run()
+    np.testing.assert_allclose(found, expected, atol=5e-3)
+
+
+@pytest.mark.parametrize("kv_type", KV_TYPES)
+@pytest.mark.parametrize("n_rows", [1, 9])
+def test_linear_ops_turn_as_a_kernel_of_its_own_does(
+    any_lanes: GpuBackend, n_rows: int, kv_type: KvCacheType
+) -> None:
+    """Keys that somebody else reads, too, are turned after they were written."""
+    heads, x = Heads(4, 2, 64), rows_of(n_rows)
+    fused = heads.runner(any_lanes, x, kv_type=kv_type).run()
+    apart = heads.runner(any_lanes, x, kv_type=kv_type, shows_keys=True).run()
+    np.testing.assert_array_equal(apart[:, : heads.n_head * heads.dims], fused)
+
+
+def test_keys_that_are_no_numbers_are_not_hidden(emulated: GpuBackend) -> None:
+    x = rows_of(5)
+    x[2, 3] = np.nan
+    found = SMALL.runner(emulated, x, kv_type="q8_0").run()
+    assert not np.isfinite(found[2:]).any()
+
+
+def test_queries_that_are_read_after_attention_are_refused(emulated: GpuBackend) -> None:
+    """A cache in q8_0 would have rotated them."""
+    named = SMALL.named()
+
+    def build(p: Program, a: Activation) -> Activation:
+        q, k, v = (p.linear(a, named[name][0]) for name in "qkv")
+        kv = p.kv_layer(SMALL.n_kv, SMALL.dims)
+        p.kv_write(kv, k, v)
+        return p.concat([p.attention(q, kv, SMALL.n_head, 1.0), q])
+
+    with pytest.raises(NativeError, match="read after their attention"):
+        ProgramRunner(build, rows_of(2), named, backend=emulated)
 
 
 # A window that begins inside a split, and a last split that is not full.
@@ -155,23 +202,28 @@ N_KEYS = 2 * SPLIT_KEYS + 37
 SMALL = Heads(4, 2, 32)
 
 
+@pytest.mark.parametrize("kv_type", KV_TYPES)
 @pytest.mark.parametrize("window", [None, SPLIT_KEYS + 9])
-def test_many_splits_are_those_of_float64(any_lanes: GpuBackend, window: int | None) -> None:
+def test_many_splits_are_those_of_float64(
+    any_lanes: GpuBackend, window: int | None, kv_type: KvCacheType
+) -> None:
     x = rows_of(N_KEYS)
-    run = SMALL.runner(any_lanes, x, window=window)
+    run = SMALL.runner(any_lanes, x, window=window, kv_type=kv_type)
     fill(run, N_KEYS - 2)
     found = run.run([N_KEYS - 2, N_KEYS - 1], n_past=N_KEYS - 2)
-    expected = SMALL.expected(any_lanes, x, range(N_KEYS - 2, N_KEYS), window)
+    rows = range(N_KEYS - 2, N_KEYS)
+    expected = SMALL.expected(any_lanes, x, rows, window, kv_type=kv_type)
     np.testing.assert_allclose(found, expected, atol=5e-3)
 
 
+@pytest.mark.parametrize("kv_type", KV_TYPES)
 @pytest.mark.parametrize("window", [None, SPLIT_KEYS + 9])
 @pytest.mark.parametrize("heads", [SMALL, Heads(2, 1, 128)], ids=str)
 def test_splits_in_blocks_of_their_own_equal_splits_of_one_block(
-    any_lanes: GpuBackend, heads: Heads, window: int | None
+    any_lanes: GpuBackend, heads: Heads, window: int | None, kv_type: KvCacheType
 ) -> None:
-    x = rows_of(N_KEYS)
-    run, n_past = heads.runner(any_lanes, x, window=window), N_KEYS - 70
+    x, n_past = rows_of(N_KEYS), N_KEYS - 70
+    run = heads.runner(any_lanes, x, window=window, kv_type=kv_type)
     fill(run, n_past)
     rows = list(range(n_past, N_KEYS))
     at_once = run.run(rows, n_past=n_past)  # too many rows for blocks of their own
@@ -180,15 +232,16 @@ def test_splits_in_blocks_of_their_own_equal_splits_of_one_block(
     np.testing.assert_array_equal(run.run(rows[-1:], n_past=N_KEYS - 1), at_once[-1:])
 
 
+@pytest.mark.parametrize("kv_type", KV_TYPES)
 @pytest.mark.parametrize("window", [None, 5, 50])
 def test_branches_across_splits_equal_the_straight_sequence(
-    any_lanes: GpuBackend, window: int | None
+    any_lanes: GpuBackend, window: int | None, kv_type: KvCacheType
 ) -> None:
     n_past, n_tree = 2 * SPLIT_KEYS - 3, 64
     rng = np.random.default_rng(1)
     parents = [int(rng.integers(max(ROOT, row - 4), row)) if row else ROOT for row in range(n_tree)]
     x = rows_of(n_past + n_tree)
-    tree, straight = (SMALL.runner(any_lanes, x, window=window) for _ in range(2))
+    tree, straight = (SMALL.runner(any_lanes, x, window=window, kv_type=kv_type) for _ in range(2))
     fill(tree, n_past)
     fill(straight, n_past)
     found = tree.run(list(range(n_past, n_past + n_tree)), parents, n_past)
@@ -204,12 +257,14 @@ def path_to(leaf: int, parents: list[int]) -> list[int]:
     return path
 
 
+@pytest.mark.parametrize("kv_type", KV_TYPES)
+@pytest.mark.parametrize("heads", [SMALL, Heads(2, 1, 128)], ids=str)
 def test_after_an_accepted_path_is_moved_it_is_as_if_nothing_else_had_been(
-    emulated: GpuBackend,
+    emulated: GpuBackend, heads: Heads, kv_type: KvCacheType
 ) -> None:
     n_past, parents = 30, [ROOT, 0, 0, 2, 1, 3]
     x = rows_of(40)
-    tree, straight = SMALL.runner(emulated, x), SMALL.runner(emulated, x)
+    tree, straight = (heads.runner(emulated, x, kv_type=kv_type) for _ in range(2))
     fill(tree, n_past)
     tree.run(list(range(n_past, n_past + 6)), parents, n_past)
     path = path_to(5, parents)  # moves out of a block into the one before it
@@ -222,9 +277,10 @@ def test_after_an_accepted_path_is_moved_it_is_as_if_nothing_else_had_been(
     np.testing.assert_array_equal(tree.run([36], n_past=after), straight.run([36], n_past=after))
 
 
-def test_blocks_may_lie_anywhere_and_be_copied(emulated: GpuBackend) -> None:
+@pytest.mark.parametrize("kv_type", KV_TYPES)
+def test_blocks_may_lie_anywhere_and_be_copied(emulated: GpuBackend, kv_type: KvCacheType) -> None:
     x = rows_of(110)
-    run, other = SMALL.runner(emulated, x), SMALL.runner(emulated, x)
+    run, other = (SMALL.runner(emulated, x, kv_type=kv_type) for _ in range(2))
     scattered = np.array([9, 2, 15, 0, *[7] * 12], np.int32)
     first, last = list(range(100)), list(range(100, 110))
     np.testing.assert_array_equal(step(run, first), step(other, first, blocks=scattered))
@@ -236,24 +292,28 @@ def test_blocks_may_lie_anywhere_and_be_copied(emulated: GpuBackend) -> None:
     np.testing.assert_array_equal(step(other, last, 100, blocks=moved), expected)
 
 
+@pytest.mark.parametrize("kv_type", KV_TYPES)
 @pytest.mark.parametrize("out_rows", [[0], [99], [3, 64, 50], list(range(70))])
 def test_queries_of_selected_rows_are_those_of_all(
-    emulated: GpuBackend, out_rows: list[int]
+    emulated: GpuBackend, out_rows: list[int], kv_type: KvCacheType
 ) -> None:
     x, rows = rows_of(100), list(range(100))
-    everything = step(SMALL.runner(emulated, x), rows)
-    selected = SMALL.runner(emulated, x, takes_selected=True)
+    everything = step(SMALL.runner(emulated, x, kv_type=kv_type), rows)
+    selected = SMALL.runner(emulated, x, kv_type=kv_type, takes_selected=True)
     np.testing.assert_array_equal(step(selected, rows, out_rows=out_rows), everything[out_rows])
 
 
-def test_texts_longer_than_planned_for_give_the_same_bits(any_lanes: GpuBackend) -> None:
+@pytest.mark.parametrize("kv_type", KV_TYPES)
+def test_texts_longer_than_planned_for_give_the_same_bits(
+    any_lanes: GpuBackend, kv_type: KvCacheType
+) -> None:
     """There is no room for parts then: a warp takes all splits itself, of trees too."""
     n_past, parents = N_KEYS - 20, [ROOT, 0, 0, 2, 1, 3, 5]
     x, rows = rows_of(N_KEYS), list(range(n_past, n_past + 7))
-    usual = SMALL.runner(any_lanes, x)
+    usual = SMALL.runner(any_lanes, x, kv_type=kv_type)
     any_lanes.prepare(0, SPLIT_KEYS)
     try:
-        longer = SMALL.runner(any_lanes, x)
+        longer = SMALL.runner(any_lanes, x, kv_type=kv_type)
     finally:
         any_lanes.prepare(0, DEFAULT_POSITIONS)
     for run in (usual, longer):

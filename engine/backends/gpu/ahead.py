@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.backends.gpu.images import OBJECTS, object_name
-from engine.backends.gpu.source import kernel_source
+from engine.backends.gpu.source import UNITS, kernel_source
 from engine.errors import CompileError
 
 ARCHS = ("gfx1151", "gfx1100", "gfx1201")
@@ -47,15 +47,15 @@ def compile_ahead(arch: str, source: str) -> bytes:
 
 def main(arguments: Sequence[str]) -> int:
     folder = Path(arguments[0]) if arguments else OBJECTS
-    source = kernel_source()
     for older in folder.glob("*.hsaco"):
         older.unlink()
     folder.mkdir(parents=True, exist_ok=True)
-    for arch in ARCHS:
-        image = compile_ahead(arch, source)
-        path = folder / object_name(arch, source)
-        path.write_bytes(image)
-        print(f"{path}: {len(image)} bytes")
+    for source in map(kernel_source, UNITS):
+        for arch in ARCHS:
+            image = compile_ahead(arch, source)
+            path = folder / object_name(arch, source)
+            path.write_bytes(image)
+            print(f"{path}: {len(image)} bytes")
     return 0
 
 

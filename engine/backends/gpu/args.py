@@ -152,6 +152,18 @@ class RopeWriteArgs(Structure):
     ]
 
 
+class KvStoreArgs(Structure):
+    _fields_ = [
+        ("step", _address),
+        ("kv", KvPlace),
+        ("q", _address),
+        ("k", _address),
+        ("v", _address),
+        ("n_head", c_int),
+        ("is_q_selected", c_int),
+    ]
+
+
 class KvMoveArgs(Structure):
     _fields_ = [
         ("memory", _address),

@@ -7,12 +7,12 @@ from engine.backends.backend import Bytes, Floats, Halves
 from engine.backends.gpu.defaults import defaults_of
 from engine.backends.gpu.device_weights import MOST_POSITIONS, DeviceWeights
 from engine.backends.gpu.driver import Driver
-from engine.backends.gpu.images import load_kernels
+from engine.backends.gpu.images import Kernels
 from engine.backends.gpu.kv import GpuKvCache, block_bytes
 from engine.backends.gpu.model import GpuModel
 from engine.backends.gpu.packing import is_packable
 from engine.backends.gpu.shares import AttentionShares
-from engine.backends.gpu.source import kernel_source
+from engine.backends.gpu.source import UNITS, kernel_source
 from engine.backends.gpu.splits import n_splits_of, partial_bytes
 from engine.config import KvCacheType
 from engine.errors import RequestError
@@ -27,7 +27,7 @@ class GpuBackend:
 
     def __init__(self, driver: Driver) -> None:
         self._driver = driver
-        self._functions = load_kernels(driver)
+        self._functions = Kernels(driver)
         self._weights = DeviceWeights(driver)
         self._shares = AttentionShares(driver, self._functions, self._weights)
         self.name = f"{driver.name} ({driver.device}, {driver.arch})"
@@ -38,7 +38,8 @@ class GpuBackend:
         self._n_ctx = DEFAULT_POSITIONS
 
     def identity(self) -> str:
-        driver, source = self._driver, sha256(kernel_source().encode()).hexdigest()
+        driver, sources = self._driver, "".join(kernel_source(unit) for unit in UNITS)
+        source = sha256(sources.encode()).hexdigest()
         return "\n".join((driver.name, driver.device, driver.arch, driver.compiler(), source))
 
     def prepare(self, model_bytes: int, n_ctx: int) -> None:
@@ -57,9 +58,7 @@ class GpuBackend:
         return is_packable(type_id)
 
     def block_bytes(self, layers: Sequence[KvLayer], kv_type: KvCacheType) -> int:
-        if kv_type != "f16":
-            raise RequestError(f"a KV cache of {kv_type} on a GPU, expected f16: choose f16")
-        return block_bytes(layers)
+        return block_bytes(layers, kv_type)
 
     def free_bytes(self) -> int | None:
         return self._driver.free_bytes()
@@ -67,7 +66,7 @@ class GpuBackend:
     def kv_cache(
         self, layers: Sequence[KvLayer], n_blocks: int, kv_type: KvCacheType = "f16"
     ) -> GpuKvCache:
-        return GpuKvCache(self._driver, self._functions("kv_move"), layers, n_blocks)
+        return GpuKvCache(self._driver, self._functions, layers, n_blocks, kv_type)
 
     def model(
         self, program: Program, weights: Mapping[str, Bytes], *, max_rows: int, max_out_rows: int

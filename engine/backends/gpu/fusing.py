@@ -96,7 +96,8 @@ class Linears(Op):
 
     `rounding` is how x was rounded, where nobody else reads it: the op may do it itself, from
     `inputs`. So is `merged`, of attention in parts. Parts that are queries, keys and values are
-    turned and stored as `turning` says; `outs` are of those that are written.
+    turned and stored as `turning` says; `outs` are of all, for a cache in q8_0 has keys and values
+    written, too.
     """
 
     x: Rounded
@@ -121,6 +122,18 @@ class RopeWrite(Op):
 
 
 @dataclass(frozen=True, eq=False)
+class KvStore(Op):
+    """What a KV cache in q8_0 asks for and one in f16 does not: k and v, written and turned as
+    floats, are rounded into it, and q, which attention alone reads from then on, is rotated in
+    place as keys are there (native/gpu/store.h). There are keys and values, or a query, or all."""
+
+    kv: KvLayer
+    k: Activation | None
+    v: Activation | None
+    q: Activation | None
+
+
+@dataclass(frozen=True, eq=False)
 class AttentionRound(Op):
     """Attention whose result is read rounded only: `rounded` is all that must be written, `out` is
     where it passes through where it cannot be rounded at once. With `is_merged_later` the only op
@@ -138,7 +151,7 @@ def fuse(ops: Sequence[Op], result: Activation) -> list[Op]:
     Attention follows."""
     rounded = _round(_gate(ops, result), result)
     merged = _merge(_round_attention(_turn(rounded), result))
-    return _let_linears_round(_let_linears_turn(merged))
+    return _let_linears_round(_store(_let_linears_turn(merged), result))
 
 
 def _n_uses(ops: Sequence[Op]) -> Counter[Activation]:
@@ -308,7 +321,7 @@ def _let_linears_turn(ops: Sequence[Op]) -> list[Op]:
     n_uses = _n_uses(ops)
     makers = {out: op for op in ops if isinstance(op, Linears) for out in op.outs}
     changed: dict[Linears, Linears] = {}
-    done: set[Op] = set()
+    done: dict[Op, Op] = {}
     for op in ops:
         if not isinstance(op, RopeWrite) or not _is_turnable(op):
             continue
@@ -326,8 +339,8 @@ def _let_linears_turn(ops: Sequence[Op]) -> list[Op]:
         of_op = {makers[tensor] for tensor in kinds}
         if not of_op & changed.keys():  # an op turns for one layer
             changed |= {maker: _turned(maker, kinds, turning) for maker in of_op}
-            done.add(op)
-    return [changed.get(op, op) if isinstance(op, Linears) else op for op in ops if op not in done]
+            done[op] = _store_of(op)
+    return [changed.get(op, op) if isinstance(op, Linears) else done.get(op, op) for op in ops]
 
 
 def _is_turnable(op: RopeWrite) -> bool:
@@ -338,9 +351,34 @@ def _is_turnable(op: RopeWrite) -> bool:
 
 def _turned(op: Linears, kinds: Mapping[Activation, Target], turning: Turning) -> Linears:
     parts = tuple(replace(part, target=kinds.get(part.out, part.target)) for part in op.parts)
-    stored = (Target.KEY, Target.VALUE)
-    outs = tuple(part.out for part in parts if part.target not in stored)
-    return replace(op, parts=parts, outs=outs, turning=turning)
+    return replace(op, parts=parts, turning=turning)
+
+
+def _store_of(op: RopeWrite) -> KvStore:
+    return KvStore(op.write.kv, op.k, op.v, op.q)
+
+
+def _store(ops: Sequence[Op], result: Activation) -> list[Op]:
+    """Puts a KvStore behind every RopeWrite that is left, and one before attention whose queries no
+    other had. Raises NativeError where queries are read after that."""
+    found: list[Op] = []
+    rotated: set[Activation] = set()
+    for op in ops:
+        attention = op.attention if isinstance(op, AttentionRound) else op
+        if isinstance(attention, Attention):
+            if attention.q not in rotated:
+                found.append(KvStore(attention.kv, None, None, attention.q))
+            rotated.add(attention.q)
+        elif not rotated.isdisjoint(activations_of(op)):
+            raise NativeError("lowering", "queries that are read after their attention")
+        found.append(op)
+        store = _store_of(op) if isinstance(op, RopeWrite) else op
+        if isinstance(store, KvStore):
+            found += [] if store is op else [store]
+            rotated |= set() if store.q is None else {store.q}
+    if result in rotated:
+        raise NativeError("lowering", "queries that are the result")
+    return found
 
 
 def _let_linears_round(ops: Sequence[Op]) -> list[Op]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import platformdirs
 
 from engine.backends.gpu.driver import Driver, Function
-from engine.backends.gpu.source import kernel_source
+from engine.backends.gpu.source import KERNELS, kernel_source, unit_of
 from engine.disk_cache import DiskCache
 from engine.errors import DeviceLostError, NativeError
 
@@ -25,6 +25,21 @@ def object_name(arch: str, source: str) -> str:
 
 def cache_folder() -> Path:
     return Path(platformdirs.user_cache_dir("flash-lsp")) / "kernels"
+
+
+class Kernels:
+    """Functions of native/gpu by name, on the driver's device. Those of a KV cache in q8_0 are
+    compiled when the first of them is asked for. Raises CompileError."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+        self._units = {KERNELS: load_kernels(driver)}
+
+    def __call__(self, name: str) -> Function:
+        unit = unit_of(name)
+        if unit not in self._units:
+            self._units[unit] = load_kernels(self._driver, kernel_source(unit))
+        return self._units[unit](name)
 
 
 def load_kernels(

@@ -1,35 +1,50 @@
 """The memory of KV blocks on a device (native/gpu/kv.h says how a block lies there)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from engine.backends.backend import KV_BLOCK_TOKENS, Bytes
 from engine.backends.gpu.args import KvMoveArgs, KvPlace
 from engine.backends.gpu.driver import Driver, Function
+from engine.backends.gpu.source import kernel_of
+from engine.config import KvCacheType
 from engine.ops import KvLayer
 
 _HALF_BYTES = 2
 _THREADS = 256
+# What a block takes for each dimension of a head, keys and values, in halves; scales are of 32.
+_DIM_HALVES: dict[KvCacheType, int] = {"f16": 2 * KV_BLOCK_TOKENS, "q8_0": KV_BLOCK_TOKENS + 2}
 
 
-def block_bytes(layers: Sequence[KvLayer]) -> int:
-    return sum(2 * KV_BLOCK_TOKENS * layer.n_kv * layer.head_dim for layer in layers) * _HALF_BYTES
+def block_bytes(layers: Sequence[KvLayer], kv_type: KvCacheType) -> int:
+    return sum(_halves(layer, kv_type) for layer in layers) * _HALF_BYTES
+
+
+def _halves(layer: KvLayer, kv_type: KvCacheType) -> int:
+    return _DIM_HALVES[kv_type] * layer.n_kv * layer.head_dim
 
 
 class GpuKvCache:
-    """Blocks of 32 positions of every layer, as halves.
+    """Blocks of 32 positions of every layer, as halves or as int8 with scales.
 
     `n_writes` counts what was asked to write to them, steps of models among it."""
 
     def __init__(
-        self, driver: Driver, move: Function, layers: Sequence[KvLayer], n_blocks: int
+        self,
+        driver: Driver,
+        functions: Callable[[str], Function],
+        layers: Sequence[KvLayer],
+        n_blocks: int,
+        kv_type: KvCacheType,
     ) -> None:
-        self._driver, self._move, self._layers = driver, move, tuple(layers)
+        self._driver, self._layers = driver, tuple(layers)
+        self.kv_type: KvCacheType = kv_type
+        self._move = functions(kernel_of("kv_move", kv_type))
         self.n_writes = 0
-        self.block_bytes = block_bytes(layers)
+        self.block_bytes = block_bytes(layers, kv_type)
         self._memory = driver.allocate(max(n_blocks * self.block_bytes, 1))
-        sizes = [2 * KV_BLOCK_TOKENS * layer.n_kv * layer.head_dim for layer in layers]
+        sizes = [_halves(layer, kv_type) for layer in layers]
         self._offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         table = [
             (offset, layer.n_kv, layer.head_dim)

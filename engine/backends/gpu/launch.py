@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from engine.backends.gpu.driver import Grid
 from engine.backends.gpu.kv import GpuKvCache
+from engine.backends.gpu.source import kernel_of
+from engine.config import KvCacheType
 from engine.ops import Rows
 
 THREADS = 256
@@ -19,11 +21,16 @@ def ceil_div(n: int, d: int) -> int:
 @dataclass(frozen=True)
 class Bucket:
     """What one recorded graph is good for: steps of at most so many rows, selected rows and splits
-    of the keys (0: one block does all of them), over one KV cache."""
+    of the keys (0: one block does all of them), over one KV cache of a type."""
 
     n_rows: int
     n_out_rows: int
     n_splits: int
+    kv_type: KvCacheType = "f16"
+
+    def of_cache(self, name: str) -> str:
+        """What a kernel is called that reads or writes the cache."""
+        return kernel_of(name, self.kv_type)
 
     def rows(self, kind: Rows) -> int:
         return self.n_rows if kind is Rows.STEP else self.n_out_rows

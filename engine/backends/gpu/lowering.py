@@ -11,6 +11,7 @@ from engine.backends.gpu.device_weights import DeviceWeights, Matrix
 from engine.backends.gpu.driver import Address
 from engine.backends.gpu.fusing import (
     AttentionRound,
+    KvStore,
     Linears,
     Part,
     RopeWrite,
@@ -48,6 +49,9 @@ _MOST_WIDTH = 32768  # native/gpu/rows.h: kMostStretches
 _MOST_AHEAD_BYTES = 16 * 2**20
 # Up to so many rows each split of the keys has blocks of its own.
 SPLIT_ROWS = 64
+_KV_GROUP = 32  # native/gpu/kv.h: kKvGroup
+# What becomes of keys and values first, where KvStore stores them.
+_WRITTEN_FIRST = {int(Target.KEY): int(Target.QUERY), int(Target.VALUE): int(Target.WRITTEN)}
 
 
 class Lowering:
@@ -81,6 +85,8 @@ class Lowering:
                 return self._linears(op)
             case RopeWrite():
                 return [self._rope_write(op)]
+            case KvStore():
+                return [self._kv_store(op)]
             case Attention():
                 return self._attention(op, None, is_merged_later=False)
             case AttentionRound():
@@ -189,6 +195,8 @@ class Lowering:
             made.staged_bytes = tile_bytes if shape.staged_bytes(bucket) else 0
             if op.turning is not None:
                 made.turning.kv = kv.place(op.turning.kv)
+                for part in made.parts[: len(op.parts)] if kv.kv_type == "q8_0" else ():
+                    part.target = _WRITTEN_FIRST.get(part.target, part.target)
             if op.merged is not None:
                 made.attention = self._attention_args(op.merged, bucket, kv)
             return made
@@ -219,7 +227,7 @@ class Lowering:
             to.quants, to.scales, to.format = matrix.quants, matrix.scales, matrix.format
             to.bias = 0 if part.bias is None else self._vector(part.bias)
             to.residual = 0 if part.residual is None else self._place(part.residual)
-            to.out = self._place(part.out) if part.out in op.outs else 0
+            to.out = self._place(part.out)
             to.n_out = sum(weight.n_out for weight in part.weights)
             to.target, to.first_tile = part.target, args.n_tiles
             args.n_tiles += ceil_div(to.n_out, TILE_ROWS)
@@ -261,7 +269,28 @@ class Lowering:
 
         n_items = n_head * n_pairs + op.k.width - kv_layer.n_kv * n_pairs + op.v.width
         n_x = ceil_div(n_items, THREADS)
-        return Launch(lambda _: "rope_write", lambda b: (n_x, b.n_rows, 1), make)
+        return Launch(lambda b: b.of_cache("rope_write"), lambda b: (n_x, b.n_rows, 1), make)
+
+    def _kv_store(self, op: KvStore) -> Launch:
+        q, dims = op.q, op.kv.head_dim
+        addresses = [0 if x is None else self._place(x) for x in (q, op.k, op.v)]
+        n_head = 0 if q is None else q.width // dims
+
+        def make(_: Bucket, kv: GpuKvCache) -> A.KvStoreArgs:
+            if dims % _KV_GROUP:
+                raise NativeError("kv_store", f"heads of {dims}, expected a multiple of 32 in q8_0")
+            is_q_selected = q is not None and _is_selected(q)
+            return A.KvStoreArgs(
+                self._step, kv.place(op.kv), *addresses, n_head, is_q_selected
+            )  # fmt: skip
+
+        n_groups = sum(x.width for x in (q, op.k, op.v) if x is not None) // _KV_GROUP
+        n_x = ceil_div(n_groups, THREADS // 32)
+        return Launch(
+            lambda b: "" if b.kv_type == "f16" else b.of_cache("kv_store"),
+            lambda b: (n_x, b.n_rows, 1),
+            make,
+        )
 
     def _attention_args(self, op: Attention, bucket: Bucket, kv: GpuKvCache) -> A.AttentionArgs:
         group = op.n_head // op.kv.n_kv
@@ -299,9 +328,9 @@ class Lowering:
 
         def kernel(bucket: Bucket) -> str:
             if bucket.n_splits:
-                return f"attention_{dims}"
+                return bucket.of_cache(f"attention_{dims}")
             is_one = bucket.n_rows <= MOST_TREE_ROWS
-            return f"attention_whole_{dims}" if is_one else f"prefill_{dims}"
+            return bucket.of_cache(f"attention_whole_{dims}" if is_one else f"prefill_{dims}")
 
         attend = Launch(
             kernel,

@@ -69,9 +69,9 @@ class GpuModel:
         self.program, self.max_rows, self.max_out_rows = program, max_rows, max_out_rows
         self._driver, self._functions, self._device = driver, functions, device
         self._most_rows = {Rows.STEP: max_rows, Rows.SELECTED: max_out_rows}
+        self._addresses: list[Address] = []
         ops = fuse(program.ops, program.result)
         offsets, self.arena_bytes = plan_arena(ops, program.result, self._size_of)
-        self._addresses: list[Address] = []
         arena = self._allocate(self.arena_bytes)
         self._result = arena + offsets[program.result]
         most_blocks = MOST_POSITIONS // KV_BLOCK_TOKENS
@@ -138,7 +138,7 @@ class GpuModel:
         self._inputs.fill(
             asked.tokens, asked.positions, asked.parents, asked.blocks, asked.n_past, asked.out_rows
         )
-        bucket = self._bucket(len(asked.tokens), len(asked.out_rows), asked.n_past)
+        bucket = self._bucket(kv, len(asked.tokens), len(asked.out_rows), asked.n_past)
         return self._run_graph(kv, bucket, 0)
 
     def _go_on(self, asked: Asked) -> "_Results":
@@ -146,7 +146,7 @@ class GpuModel:
         kv = asked.kv
         assert isinstance(kv, GpuKvCache)
         slot = 2 if self._current is self._results[1] else 1
-        return self._run_graph(kv, self._bucket(1, 1, asked.n_past + 1), slot)
+        return self._run_graph(kv, self._bucket(kv, 1, 1, asked.n_past + 1), slot)
 
     def _run_graph(self, kv: GpuKvCache, bucket: Bucket, slot: int) -> "_Results":
         graphs, results = self._graphs.setdefault(kv, {}), self._results[slot]
@@ -158,13 +158,14 @@ class GpuModel:
         self._n_writes = kv.n_writes
         return results
 
-    def _bucket(self, n_rows: int, n_out_rows: int, n_past: int) -> Bucket:
+    def _bucket(self, kv: GpuKvCache, n_rows: int, n_out_rows: int, n_past: int) -> Bucket:
         n = _at_least(n_rows, self.max_rows)
         n_out = _at_least(max(n_out_rows, 1), self.max_out_rows)
         n_splits = n_splits_of(n_past + n_rows)
         if n > SPLIT_ROWS or n_splits > self._most_splits:
-            return Bucket(n, n_out, 0)
-        return Bucket(n, n_out, min(split_room(n_past + n_rows), self._most_splits))
+            return Bucket(n, n_out, 0, kv.kv_type)
+        n_splits = min(split_room(n_past + n_rows), self._most_splits)
+        return Bucket(n, n_out, n_splits, kv.kv_type)
 
     def _launch(self, bucket: Bucket, kv: GpuKvCache, slot: int) -> None:
         if slot == 0:
@@ -186,7 +187,7 @@ class GpuModel:
 
         Launches of a kind run one after another and all again, so that weights come from memory
         where those of a kind are more than the caches hold."""
-        bucket = self._bucket(n_rows, n_out_rows, n_past)
+        bucket = self._bucket(kv, n_rows, n_out_rows, n_past)
         kinds: dict[tuple[str, Grid, int], list[Launch]] = {}
         for launch in self._launches:
             if name := launch.kernel(bucket):

@@ -72,15 +72,15 @@ def sparse_launches(
 
     n_kv, n_head = op.kv.n_kv, op.n_head
     return [
-        Launch(lambda _: "sparse_means", lambda _: (_MEANS_BLOCKS, n_kv, 1), make),
+        Launch(lambda b: b.of_cache("sparse_means"), lambda _: (_MEANS_BLOCKS, n_kv, 1), make),
         Launch(
-            lambda _: "sparse_shares",
+            lambda b: b.of_cache("sparse_shares"),
             lambda b: (-(-n_head // _WARPS), b.rows(rows), 1),
             make,
         ),
-        Launch(lambda _: "sparse_select", lambda _: (n_head, 1, 1), make),
+        Launch(lambda b: b.of_cache("sparse_select"), lambda _: (n_head, 1, 1), make),
         Launch(
-            lambda _: f"sparse_prefill_{op.kv.head_dim}",
+            lambda b: b.of_cache(f"sparse_prefill_{op.kv.head_dim}"),
             lambda b: (1, n_head, -(-b.rows(rows) // _ROWS)),
             make,
             lambda _: _ATTENTION_THREADS,

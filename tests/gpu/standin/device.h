@@ -163,8 +163,8 @@ inline Code load_module(void** module, const void* image) {
     const size_t n_bytes = header->e_shoff + size_t(header->e_shnum) * header->e_shentsize;
     const int file = memfd_create("module", 0);
     if (write(file, image, n_bytes) != ssize_t(n_bytes)) return kNoBinary;
+    // It stays open: another module must have another name, or it would be taken for this one.
     *module = dlopen(("/proc/self/fd/" + std::to_string(file)).c_str(), RTLD_NOW | RTLD_LOCAL);
-    close(file);
     return *module ? kSuccess : kNoBinary;
 }
 

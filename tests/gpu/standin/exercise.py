@@ -12,11 +12,12 @@ from engine.backends.gpu.driver import Driver
 from engine.backends.gpu.opening import open_driver
 from engine.backends.gpu.source import kernel_source
 from engine.cancel import CancelToken
-from engine.config import EngineConfig
+from engine.config import EngineConfig, KvCacheType
 from engine.engine import Engine
 from engine.errors import EngineError
 from engine.request import GenerateRequest, PromptPart
 
+KV_TYPES: tuple[KvCacheType, ...] = ("f16", "q8_0")
 GENERATION = GenerateRequest(prompt=(PromptPart("hello hello hello"),), max_tokens=12)
 
 ADD = """
@@ -113,17 +114,22 @@ def bad_name(driver: Driver, _: str) -> object:
 
 
 def generate(driver: Driver, model: str) -> object:
-    """Greedy tokens of a model, drafted and plain."""
-    found: list[list[int]] = []
-    for speculation in ("off", "lookup"):
-        config = EngineConfig(
-            model=model, backend=driver.name, speculation=speculation, prefix_cache_bytes=2**16
-        )
-        engine = Engine.load(config)
-        found.append(engine.generate(GENERATION, CancelToken()).tokens)
-        assert engine.info.backend.startswith(driver.name), engine.info.backend
-    assert found[0] == found[1], found
-    return found[0]
+    """Greedy tokens of a model, drafted and plain, over each type of KV cache; those of f16."""
+    found: dict[tuple[KvCacheType, str], list[int]] = {}
+    for kv_type in KV_TYPES:
+        for speculation in ("off", "lookup"):
+            config = EngineConfig(
+                model=model,
+                backend=driver.name,
+                speculation=speculation,
+                kv_type=kv_type,
+                prefix_cache_bytes=2**16,
+            )
+            engine = Engine.load(config)
+            found[kv_type, speculation] = engine.generate(GENERATION, CancelToken()).tokens
+            assert engine.info.backend.startswith(driver.name), engine.info.backend
+        assert found[kv_type, "off"] == found[kv_type, "lookup"], found
+    return found["f16", "off"]
 
 
 SCENARIOS: dict[str, Callable[[Driver, str], object]] = {

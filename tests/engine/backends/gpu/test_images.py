@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.backends.gpu.images import load_kernels, object_name
+from engine.backends.gpu.images import Kernels, load_kernels, object_name
 from engine.errors import CompileError, DeviceLostError, NativeError
 
 SOURCE = "the kernels"
@@ -45,6 +45,19 @@ def test_kernels_are_compiled_once(tmp_path) -> None:
     first, second = RecordingDriver(), RecordingDriver()
     assert load(first, tmp_path)("f") == load(second, tmp_path)("f") == (first.loaded[0], "f")
     assert (first.n_compiled, second.n_compiled) == (1, 0)
+
+
+def test_kernels_of_a_rounded_cache_are_compiled_when_they_are_asked_for(
+    tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.backends.gpu.images.cache_folder", lambda: tmp_path)
+    driver = RecordingDriver()
+    kernels = Kernels(driver)  # type: ignore[arg-type]
+    assert kernels("kv_move") == (driver.loaded[0], "kv_move")
+    assert driver.n_compiled == 1
+    assert kernels("kv_move_q8") == (driver.loaded[1], "kv_move_q8")
+    assert kernels("kv_store_q8") == (driver.loaded[1], "kv_store_q8")
+    assert driver.n_compiled == 2
 
 
 def test_another_source_architecture_or_compiler_is_another_image(tmp_path) -> None:
