@@ -137,9 +137,11 @@ class Session:
     def accept(self, path: Sequence[int]) -> None:
         """Commits the rows of the last verified tree that `path` names, root first."""
         n_past = len(self.tokens)
-        for depth, row in enumerate(path):
-            if row != depth:  # rows ascend along a path, so a source is never overwritten early
-                self._kv.move_position(self._slot(n_past + row), self._slot(n_past + depth))
+        # Rows ascend along a path, so a source is never overwritten early.
+        moved = [(row, depth) for depth, row in enumerate(path) if row != depth]
+        if moved:
+            slot = self._slot
+            self._kv.move_positions([(slot(n_past + a), slot(n_past + b)) for a, b in moved])
         self.tokens += [self._verified[row] for row in path]
         self._rewind()
 

@@ -113,8 +113,9 @@ class KvCache:
     def write_block(self, block: int, content: Bytes) -> None:
         self.native.block_view(block)[:] = content
 
-    def move_position(self, source: int, target: int) -> None:
-        self.native.move_position(source, target)
+    def move_positions(self, moves: Sequence[tuple[int, int]]) -> None:
+        for source, target in moves:
+            self.native.move_position(source, target)
 
 
 class CpuModel:

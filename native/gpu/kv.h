@@ -144,13 +144,29 @@ KV_KERNEL(rope_write, kRowThreads, RopeWriteArgs) {
     kv_head(a.kv, block, i / dims)[value_at(a.kv, offset, i % dims)] = float_to_half(value);
 }
 
-// Moves one position of every layer; positions are block * 32 + offset.
+// Moves positions of every layer, one after another; positions are block * 32 + offset.
+constexpr int kMostMoves = 64;
+
 struct KvMoveArgs {
     uint16* memory;
     const int64* layers;  // (n_layers, 3): offset in halves, heads, D
     int64 block_stride;
-    int from, to;
+    int n_moves;
+    int moves[kMostMoves][2];  // from, to
+    int pad;
 };
+
+// A dimension of a head, and what belongs to it; no other thread reads or writes the same.
+DEV void move_number(const KvPlace& kv, int first, int second, int head, int dim) {
+    uint16* source = kv_head(kv, first / kKvBlock, head);
+    uint16* target = kv_head(kv, second / kKvBlock, head);
+    const int from = first % kKvBlock, to = second % kKvBlock, dims = kv.head_dim;
+    kv_numbers(target)[key_at(kv, to, dim)] = kv_numbers(source)[key_at(kv, from, dim)];
+    kv_numbers(target)[value_at(kv, to, dim)] = kv_numbers(source)[value_at(kv, from, dim)];
+    if (!kIsBytes || dim % kKvGroup > 0) return;
+    target[key_scale_at(dims, to, dim)] = source[key_scale_at(dims, from, dim)];
+    target[value_scale_at(dims, to, dim)] = source[value_scale_at(dims, from, dim)];
+}
 
 KV_KERNEL(kv_move, kRowThreads, KvMoveArgs) {
     begin_after_others();
@@ -158,13 +174,8 @@ KV_KERNEL(kv_move, kRowThreads, KvMoveArgs) {
     const KvPlace kv{a.memory, a.block_stride, layer[0], int(layer[1]), int(layer[2])};
     for (int i = thread_index(); i < kv.n_kv * kv.head_dim; i += kRowThreads) {
         const int head = i / kv.head_dim, dim = i % kv.head_dim;
-        uint16* source = kv_head(kv, a.from / kKvBlock, head);
-        uint16* target = kv_head(kv, a.to / kKvBlock, head);
-        const int from = a.from % kKvBlock, to = a.to % kKvBlock, dims = kv.head_dim;
-        kv_numbers(target)[key_at(kv, to, dim)] = kv_numbers(source)[key_at(kv, from, dim)];
-        kv_numbers(target)[value_at(kv, to, dim)] = kv_numbers(source)[value_at(kv, from, dim)];
-        if (!kIsBytes || dim % kKvGroup > 0) continue;
-        target[key_scale_at(dims, to, dim)] = source[key_scale_at(dims, from, dim)];
-        target[value_scale_at(dims, to, dim)] = source[value_scale_at(dims, from, dim)];
+#pragma unroll 1
+        for (int n = 0; n < a.n_moves; ++n)
+            move_number(kv, a.moves[n][0], a.moves[n][1], head, dim);
     }
 }

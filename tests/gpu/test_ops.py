@@ -10,7 +10,7 @@ from engine.backends.gpu.model import GpuModel
 from engine.backends.likeliest import likeliest
 from engine.config import KvCacheType
 from engine.errors import NativeError
-from engine.ops import Activation, Weight
+from engine.ops import Activation, KvLayer, Weight
 from engine.program import Program
 from engine.session import ROOT
 from tests.native.program_runner import (
@@ -421,3 +421,23 @@ def test_the_likeliest_of_what_is_not_finite_are_an_error(emulated: GpuBackend, 
     run.run()
     with pytest.raises(NativeError, match="not finite"):
         run.model.likeliest(2, 40)
+
+
+@pytest.mark.parametrize("kv_type", ["f16", "q8_0"])
+def test_moves_are_made_in_order_however_many(emulated: GpuBackend, kv_type: KvCacheType) -> None:
+    layers = [KvLayer(0, 2, 32), KvLayer(1, 1, 64)]
+    kv = emulated.kv_cache(layers, 8, kv_type)
+    one_by_one = emulated.kv_cache(layers, 8, kv_type)
+    rng = np.random.default_rng(0)
+    for block in range(8):
+        content = rng.integers(0, 256, kv.block_bytes, np.uint8)
+        kv.write_block(block, content)
+        one_by_one.write_block(block, content)
+    # Down by one, as a path is moved; and two that want the other's place.
+    moves = [(i + 1, i) for i in range(150)] + [(200, 201), (201, 200)]
+    kv.move_positions(moves)
+    for move in moves:
+        one_by_one.move_positions([move])
+    for block in range(8):
+        np.testing.assert_array_equal(kv.read_block(block), one_by_one.read_block(block))
+    assert (kv.read_block(0) != content).any()

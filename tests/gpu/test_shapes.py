@@ -268,9 +268,7 @@ def test_after_an_accepted_path_is_moved_it_is_as_if_nothing_else_had_been(
     fill(tree, n_past)
     tree.run(list(range(n_past, n_past + 6)), parents, n_past)
     path = path_to(5, parents)  # moves out of a block into the one before it
-    for depth, row in enumerate(path):
-        if depth != row:
-            tree.kv.move_position(n_past + row, n_past + depth)
+    tree.kv.move_positions([(n_past + row, n_past + depth) for depth, row in enumerate(path)])
     fill(straight, n_past)
     straight.run([n_past + row for row in path], n_past=n_past)
     after = n_past + len(path)

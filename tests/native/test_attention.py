@@ -195,8 +195,7 @@ def test_moved_positions_keep_their_bits(kv_type: KvCacheType) -> None:
     run.run(*tree)
     assert (run.run([39], n_past=39) != expected).any()
     run.run(*tree)
-    for i in range(9):
-        run.kv.move_position(39 + i, 30 + i)
+    run.kv.move_positions([(39 + i, 30 + i) for i in range(9)])
     np.testing.assert_array_equal(run.run([39], n_past=39), expected)
 
 

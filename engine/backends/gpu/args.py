@@ -164,13 +164,17 @@ class KvStoreArgs(Structure):
     ]
 
 
+MOST_MOVES = 64  # kv.h: kMostMoves
+
+
 class KvMoveArgs(Structure):
     _fields_ = [
         ("memory", _address),
         ("layers", _address),
         ("block_stride", c_int64),
-        ("source", c_int),
-        ("target", c_int),
+        ("n_moves", c_int),
+        ("moves", c_int * 2 * MOST_MOVES),
+        ("pad", c_int),
     ]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from engine.backends.backend import KV_BLOCK_TOKENS, Bytes
-from engine.backends.gpu.args import KvMoveArgs, KvPlace
+from engine.backends.gpu.args import MOST_MOVES, KvMoveArgs, KvPlace
 from engine.backends.gpu.driver import Driver, Function
 from engine.backends.gpu.source import kernel_of
 from engine.config import KvCacheType
@@ -65,11 +65,15 @@ class GpuKvCache:
         n = self.block_bytes
         self._driver.copy(self._memory + target * n, self._memory + source * n, n)
 
-    def move_position(self, source: int, target: int) -> None:
+    def move_positions(self, moves: Sequence[tuple[int, int]]) -> None:
         self.n_writes += 1
         stride = self.block_bytes // _HALF_BYTES
-        args = KvMoveArgs(self._memory, self._table_address, stride, source, target)
-        self._driver.launch(self._move, (len(self._layers), 1, 1), _THREADS, args)
+        for start in range(0, len(moves), MOST_MOVES):
+            some = moves[start : start + MOST_MOVES]
+            args = KvMoveArgs(self._memory, self._table_address, stride, len(some))
+            for to, move in zip(args.moves, some, strict=False):
+                to[:] = move
+            self._driver.launch(self._move, (len(self._layers), 1, 1), _THREADS, args)
 
     def read_block(self, block: int) -> Bytes:
         content = np.empty(self.block_bytes, np.uint8)
