@@ -129,6 +129,30 @@ def test_what_is_rounded_as_it_is_computed_is_what_is_computed_first(
     np.testing.assert_array_equal(fused.run(), apart.run()[:, :32])
 
 
+@pytest.mark.parametrize("quant", ["Q8_0", "Q4_K"])
+def test_a_matrix_of_more_tiles_than_are_staged_is_streamed(
+    any_lanes: GpuBackend, quant: str
+) -> None:
+    weight, data, meant = weight_of(quant, 1125, 256)
+    bias, bias_data = f32_weight("b", rows_of(1, 1125, 5)[0])
+    scale, scale_data = f32_weight("s", rows_of(1, 256, 3)[0])
+    x = rows_of(3, 256)
+    run = ProgramRunner(
+        lambda p, a: p.linear(p.rms_norm(a, scale, 1e-6), weight, bias),
+        x,
+        {"w": (weight, data), "b": (bias, bias_data), "s": (scale, scale_data)},
+        backend=any_lanes,
+    )
+    everything = run.run()
+    np.testing.assert_array_equal(run.run([1])[0], everything[1])
+    wide = x.astype(np.float64)
+    normed = wide / np.sqrt((wide**2).mean(axis=1, keepdims=True) + 1e-6)
+    normed *= scale_data.view(np.float32)
+    expected = rounded(normed, 256 if quant in SUPER else 32) @ meant.T
+    expected += bias_data.view(np.float32)
+    assert np.abs(everything - expected).max() < 3e-3 * np.abs(expected).max()
+
+
 @pytest.mark.parametrize("width", [4096, 9216])
 def test_a_wide_row_is_rounded_alone_as_beside_others(any_lanes: GpuBackend, width: int) -> None:
     weight, data, meant = weight_of("Q8_0", 16, width)
