@@ -166,12 +166,11 @@ DEV void add_block(Slice<kCols, kHalves>& slice, const BlockWords<kFormat, kCols
     }
 }
 
-// One slice, for one tile of weights and kCols tiles of rows; `at` is the first block.
-template <int kFormat, int kSlices, int kCols, int kHalves>
+// One slice, for one tile of weights and kCols tiles of rows; `at` is the first block. kRoom blocks
+// are loaded at once; where fewer are left, the first of them again, for one way through the code
+// is fetched faster than two.
+template <int kFormat, int kSlices, int kRoom, int kCols, int kHalves>
 DEV void add_slice(Slice<kCols, kHalves>& slice, int n_blocks, int first, LanePlace at) {
-    // As many blocks are loaded at once as the registers have room for; where fewer are left, the
-    // first of them again, for one way through the code is fetched faster than two.
-    constexpr int kRoom = kHalves == 1 ? 4 : kCols < 4 ? 2 : 1;
     const int bytes = block_bytes_of(kFormat);
     at.advance(first, bytes);
     int n = (n_blocks - first + kSlices - 1) / kSlices;
@@ -191,14 +190,14 @@ DEV void add_slice(Slice<kCols, kHalves>& slice, int n_blocks, int first, LanePl
     }
 }
 
-template <int kSlices, int kCols, int kHalves>
+template <int kSlices, int kRoom, int kCols, int kHalves>
 DEV void add_slice_of(Slice<kCols, kHalves>& slice, int format, int n_blocks, int first,
                       const LanePlace& at) {
     switch (format) {
-        case kInt4: add_slice<kInt4, kSlices>(slice, n_blocks, first, at); break;
-        case kInt5: add_slice<kInt5, kSlices>(slice, n_blocks, first, at); break;
-        case kInt6: add_slice<kInt6, kSlices>(slice, n_blocks, first, at); break;
-        default: add_slice<kInt8, kSlices>(slice, n_blocks, first, at);
+        case kInt4: add_slice<kInt4, kSlices, kRoom>(slice, n_blocks, first, at); break;
+        case kInt5: add_slice<kInt5, kSlices, kRoom>(slice, n_blocks, first, at); break;
+        case kInt6: add_slice<kInt6, kSlices, kRoom>(slice, n_blocks, first, at); break;
+        default: add_slice<kInt8, kSlices, kRoom>(slice, n_blocks, first, at);
     }
 }
 
@@ -332,7 +331,9 @@ DEV void write_result(const LinearArgs& a, const Step& s, const LinearPart& part
 }
 
 // A block has a tile of weights, a slice for each warp, and kCols tiles of rows or half of one.
-template <int kCols, int kHalves, int kSlices>
+// kRoom blocks of a slice are on their way at once, as many as the registers have room for; or, of
+// matrices with many blocks for each multiprocessor, fewer of more blocks.
+template <int kCols, int kHalves, int kSlices, int kRoom>
 DEV void linear(const LinearArgs& a) {
     constexpr int kShownRows = kHalves == 1 ? 8 : kTileRows;
     SHARED float shown[kSlices][kShownRows][kTileRows + 1];  // (slice, row of x, row of weight)
@@ -380,7 +381,7 @@ DEV void linear(const LinearArgs& a) {
         int64(a.n_blocks) * (kTileRows * kBlock / 4),
         int64(a.n_blocks) * kTileRows};
     Slice<kCols, kHalves> slice = {};
-    add_slice_of<kSlices>(slice, part.format, a.n_blocks, warp_index(), at);
+    add_slice_of<kSlices, kRoom>(slice, part.format, a.n_blocks, warp_index(), at);
 #pragma unroll
     for (int col = 0; col < kCols; ++col) {
         if (col > 0) block_sync();
@@ -399,23 +400,29 @@ DEV void linear(const LinearArgs& a) {
 }
 
 KERNEL(linear_8, kFewSlices* kWarp, LinearArgs) {
-    linear<1, kFewHalves, kFewSlices>(a);
+    linear<1, kFewHalves, kFewSlices, kFewHalves == 1 ? 4 : 2>(a);
 }
 DENSE_KERNEL(linear_16, kFewSlices* kWarp, 3, LinearArgs) {
-    linear<1, 2, kFewSlices>(a);
+    linear<1, 2, kFewSlices, 2>(a);
+}
+DENSE_KERNEL(linear_wide_16, kFewSlices* kWarp, 4, LinearArgs) {
+    linear<1, 2, kFewSlices, 1>(a);
 }
 KERNEL(linear_32, kFewSlices* kWarp, LinearArgs) {
-    linear<2, 2, kFewSlices>(a);
+    linear<2, 2, kFewSlices, 2>(a);
+}
+DENSE_KERNEL(linear_wide_32, kFewSlices* kWarp, 3, LinearArgs) {
+    linear<2, 2, kFewSlices, 1>(a);
 }
 KERNEL(linear_64, kFewSlices* kWarp, LinearArgs) {
-    linear<4, 2, kFewSlices>(a);
+    linear<4, 2, kFewSlices, 1>(a);
 }
 KERNEL(linear_tall_8, kManySlices* kWarp, LinearArgs) {
-    linear<1, kFewHalves, kManySlices>(a);
+    linear<1, kFewHalves, kManySlices, kFewHalves == 1 ? 4 : 2>(a);
 }
 KERNEL(linear_tall_16, kManySlices* kWarp, LinearArgs) {
-    linear<1, 2, kManySlices>(a);
+    linear<1, 2, kManySlices, 2>(a);
 }
 KERNEL(linear_tall_32, kManySlices* kWarp, LinearArgs) {
-    linear<2, 2, kManySlices>(a);
+    linear<2, 2, kManySlices, 2>(a);
 }

@@ -9,14 +9,14 @@ from engine.backends.gpu.linear_shape import LinearShape
 from engine.ops import Activation, Attention, KvLayer
 
 KIB = 1024
-ONE, FOUR, SIXTEEN, MANY = (Bucket(n, n, 4) for n in (1, 4, 16, 512))
+ONE, FOUR, SIXTEEN, THIRTY, MANY = (Bucket(n, n, 4) for n in (1, 4, 16, 30, 512))
 
 
 def shape(n_tiles: int, width: int = 896, **options: object) -> LinearShape:
     x = Rounded(width)
     rounding = Round(x, Activation(width), options.pop("source", Source.NORMED))  # type: ignore[arg-type]
     op = Linears(x, (), (), (), rounding=rounding, **options)  # type: ignore[arg-type]
-    defaults = Defaults(tree_budget=8, staged_bytes=64 * KIB)
+    defaults = Defaults(tree_budget=8, staged_bytes=64 * KIB, has_wide_linears=True)
     return LinearShape(op, n_tiles, 10 * KIB, 132, defaults)
 
 
@@ -34,6 +34,23 @@ def shape(n_tiles: int, width: int = 896, **options: object) -> LinearShape:
 )
 def test_rows_and_width_choose_the_kernel(width: int, bucket: Bucket, kernel: str) -> None:
     assert shape(56, width).kernel(bucket) == kernel
+
+
+@pytest.mark.parametrize(
+    ("n_tiles", "bucket", "kernel"),
+    [
+        (792, SIXTEEN, "linear_16"),
+        (793, SIXTEEN, "linear_wide_16"),
+        (528, THIRTY, "linear_32"),
+        (529, THIRTY, "linear_wide_32"),
+        (9496, FOUR, "linear_8"),
+        (9496, MANY, "linear_64"),
+    ],
+)
+def test_matrices_of_many_blocks_have_kernels_of_which_more_fit_at_once(
+    n_tiles: int, bucket: Bucket, kernel: str
+) -> None:
+    assert shape(n_tiles).kernel(bucket) == kernel
 
 
 def test_silu_is_rounded_by_a_kernel_of_its_own() -> None:

@@ -136,7 +136,7 @@ def test_a_matrix_of_more_tiles_than_are_staged_is_streamed(
     weight, data, meant = weight_of(quant, 1125, 256)
     bias, bias_data = f32_weight("b", rows_of(1, 1125, 5)[0])
     scale, scale_data = f32_weight("s", rows_of(1, 256, 3)[0])
-    x = rows_of(3, 256)
+    x = rows_of(30, 256)
     run = ProgramRunner(
         lambda p, a: p.linear(p.rms_norm(a, scale, 1e-6), weight, bias),
         x,
@@ -144,7 +144,8 @@ def test_a_matrix_of_more_tiles_than_are_staged_is_streamed(
         backend=any_lanes,
     )
     everything = run.run()
-    np.testing.assert_array_equal(run.run([1])[0], everything[1])
+    for rows in ([1], list(range(8)), list(range(12))):
+        np.testing.assert_array_equal(run.run(rows), everything[rows])
     wide = x.astype(np.float64)
     normed = wide / np.sqrt((wide**2).mean(axis=1, keepdims=True) + 1e-6)
     normed *= scale_data.view(np.float32)

@@ -19,6 +19,9 @@ _MOST_TILES = 4  # of a block
 # Up to so many rows weights are copied to shared memory ahead, where so many tiles of a
 # multiprocessor fit at once; more are streamed as they are.
 _MOST_STAGED_ROWS, _MOST_STAGED_TILES = 32, 10
+# By tiles of rows: how many tiles a multiprocessor has at least for them to be wide, twice as many
+# as it works on at once.
+_LEAST_WIDE_TILES = {1: 6, 2: 4}
 
 
 def rounds_itself(rounding: Round, n_rows: int) -> bool:
@@ -77,7 +80,19 @@ class LinearShape:
             return f"{name}_one"
         # Half a tile of rows has kernels of its own.
         n_rows = self._rows(bucket)
-        return f"{name}_{8 if n_rows <= 8 else TILE_ROWS * self.row_tiles(n_rows)}"
+        if n_rows <= TILE_ROWS // 2:
+            return f"{name}_{TILE_ROWS // 2}"
+        row_tiles = self.row_tiles(n_rows)
+        wide = "_wide" if self._is_wide(row_tiles) else ""
+        return f"{name}{wide}_{TILE_ROWS * row_tiles}"
+
+    def _is_wide(self, row_tiles: int) -> bool:
+        """Whether it has many blocks for each multiprocessor, so that it pays to have more of them
+        work at once, each on less."""
+        least = _LEAST_WIDE_TILES.get(row_tiles)
+        if least is None or self.is_tall or not self.defaults.has_wide_linears:
+            return False
+        return self.n_tiles > least * self.n_units
 
     def grid(self, bucket: Bucket) -> Grid:
         if self.is_one(bucket):
