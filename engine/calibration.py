@@ -20,7 +20,9 @@ from engine.speculation.costs import ANCHOR_ROWS, StepCosts
 
 BUDGET_S = 2.0
 _MOST_ROUNDS = 6
-_NOTICEABLE = 1.03  # a step size must be so much faster than the default to replace it
+# A step size must be so much faster than the default to replace it: after a long text, where
+# attention takes its part, larger steps are worth more than from an empty one.
+_NOTICEABLE = 1.1
 _CHEAP = 1.25  # of a step of one row
 _MOST_FILES = 64
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import engine
+
 _HERE = Path(__file__).parent
 ROOT = _HERE.parents[2]
 _COMPILER = "-DPREFIX={} -DIMAGE={} compiler.cpp"
@@ -64,13 +66,13 @@ class Standin:
     cache: Path
 
     def run(self, scenario: str, *arguments: str, **settings: str) -> str:
-        """What a scenario of exercise.py prints, in a process of its own."""
-        path = os.pathsep.join([str(ROOT), str(self.package)])
+        """What a scenario of exercise.py prints, in a process of its own with the engine that is
+        being tested."""
+        path = os.pathsep.join([str(self.package), str(Path(engine.__file__).parents[1])])
         variables = environment(
             self.libraries, PYTHONPATH=path, XDG_CACHE_HOME=str(self.cache), **settings
         )
-        command = [sys.executable, "-m", "tests.gpu.standin.exercise"]
-        command += [self.backend, scenario, *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, env=variables, cwd=ROOT)
+        command = [sys.executable, str(_HERE / "exercise.py"), self.backend, scenario, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, env=variables)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
