@@ -26,6 +26,7 @@ class Limits:
 LIMITS = {
     # 132 multiprocessors of 4 schedulers at 1.755 GHz; 50 MB of L2; int8 through mma.
     "NVIDIA H100 80GB HBM3": Limits(3352e9, 50 * 10**6, 132 * 4 * 1.755e9, 1979e12),
+    "NVIDIA H200": Limits(4800e9, 50 * 10**6, 132 * 4 * 1.755e9, 1979e12),
     # 40 units of 2 SIMDs at 2.9 GHz; 32 MB beside the memory; WMMA, the same for f16 and int8.
     "gfx1151": Limits(256e9, 32 * 10**6, 40 * 2 * 2.9e9, 59.4e12),
 }
