@@ -158,7 +158,8 @@ class Speculator:
 
     def _grow(self, session: Session, root: DraftTree, n_most: int, max_depth: int) -> DraftTree:
         token, most_rows = root.tokens[0], max_depth + 1
-        begun = self._begin_block(session, token, self._foreseen_rows(most_rows))
+        n_foreseen = self._foreseen_rows(most_rows)
+        begun = self._begin_block(session, token, n_foreseen) if n_foreseen else None
         least = -inf if self._tree_budget else _LEAST_LOG_PROB
         chains = [] if self._lookup is None else self._lookup.propose(max_depth, least)
         budget = min(self._tree_budget or n_most, n_most)
@@ -187,18 +188,15 @@ class Speculator:
             return most_rows
         return self._controller.choose_block(rate, most_rows)
 
-    def _begin_block(self, session: Session, token: int, n_rows: int) -> _Begun | None:
-        if not n_rows:
-            return None
+    def _begin_block(self, session: Session, token: int, n_rows: int) -> _Begun:
         assert self._drafter is not None
         started = perf_counter()
         read = self._drafter.begin(session, token, n_rows)
         return _Begun(read, n_rows, _ms_since(started))
 
-    def _read_block(self, begun: _Begun | None) -> BlockDraft:
+    def _read_block(self, begun: _Begun) -> BlockDraft:
         """The drafter's block, its probabilities corrected by experience. What it takes is what
         the host does for it and waits."""
-        assert begun is not None
         started = perf_counter()
         self._block = begun.read()
         self._controller.observe_draft(begun.n_rows, begun.ms + _ms_since(started))
