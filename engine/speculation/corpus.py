@@ -56,7 +56,7 @@ class Corpus:
         while len(starts) and len(found) < MOST_MATCH:
             length = len(found) + 1
             if len(starts) == 1:  # the most frequent case, which NumPy is slow at
-                longest = self._n_common(int(starts[0]), length)
+                longest = self._n_matching(int(starts[0]))
                 return found + [Match(n, starts) for n in range(length, longest + 1)]
             found.append(Match(length, starts))
             earlier = ids[n - 1 - length]
@@ -65,14 +65,13 @@ class Corpus:
             starts = starts[ids[starts - 1 - length] == earlier]
         return found
 
-    def _n_common(self, start: int, length: int) -> int:
-        """How many tokens before `start` are the latest ones, at least `length` of which are."""
-        ids, n = self._ids, self.n
+    def _n_matching(self, start: int) -> int:
+        """How many tokens before `start` are the latest ones."""
         most = min(MOST_MATCH, start - 1)
-        before, latest = ids[start - most : start].tolist(), ids[n - most : n].tolist()
-        while length < most and before[-length - 1] == latest[-length - 1] != SEPARATOR:
-            length += 1
-        return length
+        latest = self.slice(self.n - most, self.n)[::-1]
+        if SEPARATOR in latest:
+            latest = latest[: latest.index(SEPARATOR)]
+        return n_common(self.slice(start - most, start)[::-1], latest)
 
     def other_starts(self, starts: Ints, token: int) -> Ints:
         """Those of `starts` that go on otherwise than with `token`."""
@@ -90,3 +89,13 @@ class Corpus:
         if stop == self.n:
             tokens *= -(-n_tokens // max(len(tokens), 1))
         return tokens[:n_tokens]
+
+
+def n_common(left: Sequence[int], right: Sequence[int]) -> int:
+    """Tokens with which both begin."""
+    n = 0
+    for a, b in zip(left, right, strict=False):
+        if a != b:
+            break
+        n += 1
+    return n

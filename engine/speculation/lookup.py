@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from engine.speculation.acceptance import MatchRates
-from engine.speculation.corpus import SEPARATOR, Corpus, Match
+from engine.speculation.corpus import SEPARATOR, Corpus, Match, n_common
 from engine.speculation.draft import ChainDraft
 from engine.speculation.edit_pointer import EditPointer
 
@@ -72,7 +72,7 @@ class Lookup:
     def commit(self, tokens: Sequence[int]) -> None:
         """Takes the tokens decided since the last call, and learns from them how sure to be."""
         for proposal in self._proposals:
-            n_right = _n_common(proposal.tokens, tokens)
+            n_right = n_common(proposal.tokens, tokens)
             is_cut_short = n_right == min(len(proposal.tokens), len(tokens))
             proposal.rates.observe(proposal.length, n_right, is_cut_short=is_cut_short)
         self._proposals = []
@@ -123,12 +123,3 @@ def _latest_and_other(corpus: Corpus, matches: list[Match]) -> list[tuple[int, i
             found.append((match.length, int(others[-1])))
             break
     return found
-
-
-def _n_common(left: Sequence[int], right: Sequence[int]) -> int:
-    n = 0
-    for a, b in zip(left, right, strict=False):
-        if a != b:
-            break
-        n += 1
-    return n

@@ -157,7 +157,8 @@ class Speculator:
         )
 
     def _grow(self, session: Session, root: DraftTree, n_most: int, max_depth: int) -> DraftTree:
-        token, most_rows = root.tokens[0], max_depth + 1
+        token, drafter = root.tokens[0], self._drafter
+        most_rows = 0 if drafter is None else min(max_depth + 1, drafter.block_rows)
         n_foreseen = self._foreseen_rows(most_rows)
         begun = self._begin_block(session, token, n_foreseen) if n_foreseen else None
         least = -inf if self._tree_budget else _LEAST_LOG_PROB
@@ -177,16 +178,11 @@ class Speculator:
         """Rows of a block that may be drafted while others propose; 0 for none."""
         if self._drafter is None or not self._drafter.is_concurrent or self._lookup is None:
             return 0
-        most_rows = min(most_rows, self._drafter.block_rows)
         return most_rows if self._tree_budget else self._controller.foresee_block(most_rows)
 
     def _block_rows(self, rate: float, most_rows: int) -> int:
-        if self._drafter is None:
-            return 0
-        most_rows = min(most_rows, self._drafter.block_rows)
-        if self._tree_budget is not None:
-            return most_rows
-        return self._controller.choose_block(rate, most_rows)
+        """Rows of the block to draft where `rate` is to be had without one; 0 for none."""
+        return most_rows if self._tree_budget else self._controller.choose_block(rate, most_rows)
 
     def _begin_block(self, session: Session, token: int, n_rows: int) -> _Begun:
         assert self._drafter is not None

@@ -15,25 +15,21 @@ struct RowShared {
     float of_warp[kRowThreads / kWarp];
 };
 
-// The sum over a block's threads, the same for all.
+// What every warp of a block has, combined in their order; the same for all threads.
+template <class Combine>
+DEV float over_warps(RowShared& shared, float of_warp, const Combine& combine) {
+    block_sync();
+    if (lane_index() == 0) shared.of_warp[warp_index()] = of_warp;
+    block_sync();
+    float all = shared.of_warp[0];
+    for (int w = 1; w < kRowThreads / kWarp; ++w) all = combine(all, shared.of_warp[w]);
+    return all;
+}
+
 DEV float block_sum(RowShared& shared, float v) {
-    float (&of_warp)[kRowThreads / kWarp] = shared.of_warp;
-    v = warp_sum(v);
-    block_sync();
-    if (lane_index() == 0) of_warp[warp_index()] = v;
-    block_sync();
-    float sum = of_warp[0];
-    for (int w = 1; w < kRowThreads / kWarp; ++w) sum += of_warp[w];
-    return sum;
+    return over_warps(shared, warp_sum(v), [](float a, float b) { return a + b; });
 }
 
 DEV float block_max(RowShared& shared, float v) {
-    float (&of_warp)[kRowThreads / kWarp] = shared.of_warp;
-    v = warp_max(v);
-    block_sync();
-    if (lane_index() == 0) of_warp[warp_index()] = v;
-    block_sync();
-    float best = of_warp[0];
-    for (int w = 1; w < kRowThreads / kWarp; ++w) best = larger(best, of_warp[w]);
-    return best;
+    return over_warps(shared, warp_max(v), [](float a, float b) { return larger(a, b); });
 }

@@ -4,14 +4,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from engine.backends.gpu.cuda import CudaDriver
 from engine.backends.gpu.driver import Address, Driver
-from engine.backends.gpu.emulated import EmulatedDriver
-from engine.backends.gpu.hip import HipDriver
+from engine.backends.gpu.opening import open_driver
 
 _GUARD = 4096
 _UNTOUCHED = 0xFF
-DRIVERS: dict[str, Any] = {"emulated": EmulatedDriver, "cuda": CudaDriver, "hip": HipDriver}
 
 
 class Guarded(Driver, Protocol):
@@ -21,8 +18,9 @@ class Guarded(Driver, Protocol):
 
 
 def guarded_driver(name: str = "emulated", **options: Any) -> Guarded:
-    """A device of the driver of that name, whose buffers have guards."""
-    base: Any = DRIVERS[name]
+    """A device of the driver of that name, whose buffers have guards. Raises NoDeviceError with
+    what to do."""
+    base: Any = type(open_driver(name))
 
     class GuardedDriver(base):
         def __init__(self, **options: Any) -> None:
