@@ -145,8 +145,7 @@ class CaseSteps:
 
     def _step(self, n_rows: int, n_past: int) -> None:
         rows = np.arange(n_rows, dtype=np.int32)
-        positions, parents = rows + np.int32(n_past), rows - np.int32(1)
-        args = (rows, positions, parents, self._blocks, n_past, rows[-1:])
+        args = (rows, rows - np.int32(1), self._blocks, n_past, rows[-1:])
         assert self._model.step(self._kv, *args), "nobody cancels a benchmark"
 
 

@@ -18,9 +18,18 @@ def grow_tree(
     chains: list[tuple[tuple[int, ...], tuple[float, ...]]],
     budget: int,
     max_depth: int,
-    ms: list[float],
-    least_row_ms: list[float],
-) -> tuple[list[int], list[int], list[float], list[int]]: ...
+    costs: NDArray[np.float64],
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[float, ...], tuple[int, ...]]: ...
+def best_size(
+    log_probs: tuple[float, ...], costs: NDArray[np.float64], most_rows: int
+) -> tuple[int, float, float, float]: ...
+def fill_paths(
+    parents: NDArray[np.int32],
+    n_past: int,
+    positions: NDArray[np.int32],
+    depth: NDArray[np.int32],
+    path: NDArray[np.uint8],
+) -> bool: ...
 
 class ThreadPool:
     def __init__(self, n_threads: int) -> None: ...

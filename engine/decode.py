@@ -6,6 +6,7 @@ Knows tokens and their bytes; what text should end where is the caller's busines
 import codecs
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic, perf_counter
 
 import numpy as np
@@ -50,7 +51,7 @@ class HealingConstraint:
         self._pending = prefix
 
     def allowed(self) -> NDArray[np.int64] | None:
-        """Ids that agree with what is still to be spelled; None when any will do.
+        """Ids, ascending, that agree with what is still to be spelled; None when any will do.
 
         Any will do when nothing is left to spell, or when no token can spell the rest.
         """
@@ -58,7 +59,8 @@ class HealingConstraint:
             return None
         longer = self._tokenizer.ids_starting_with(self._pending)
         shorter = self._tokenizer.ids_that_prefix(self._pending)
-        found = np.union1d(longer, shorter)
+        # No token is of both kinds. A third of a vocabulary may start with a space.
+        found = np.sort(np.concatenate((longer, shorter)))
         return found if len(found) else None
 
     def consume(self, token_bytes: bytes) -> bytes:
@@ -96,7 +98,8 @@ class StopFilter:
 
 
 class Output:
-    """What is generated: takes tokens one by one and says when they are enough."""
+    """What is generated: takes tokens one by one and says when they are enough. Their text is made
+    when there is time for it, and may end what they go on with."""
 
     def __init__(
         self,
@@ -112,7 +115,8 @@ class Output:
         self._on_text = on_text
         self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._stop = StopFilter(limits.stop)
-        self._is_cut = False  # by a stop string or the caller: nothing may follow
+        self._unshown: list[bytes] = []  # of the latest tokens
+        self.is_cut = False  # by a stop string or the caller: nothing may follow
 
     @property
     def n_left(self) -> int:
@@ -126,25 +130,32 @@ class Output:
         return True
 
     def take(self, token: int) -> bool:
-        """Whether to go on after `token`."""
-        decoded = self.decoded
+        """Whether to go on after `token`, as far as its text does not forbid it."""
         if token in self._tokenizer.end_ids:
-            decoded.finish_reason = FinishReason.STOP
+            self.decoded.finish_reason = FinishReason.STOP
             return False
-        decoded.tokens.append(token)
-        piece = self._healing.consume(self._tokenizer.token_bytes(token))
-        text, is_stopped = self._stop.push(self._utf8.decode(piece))
-        decoded.text += text
-        wants_more = self._on_text is None or not text or self._on_text(text)
-        if is_stopped or not wants_more:
-            decoded.finish_reason = FinishReason.STOP
-            self._is_cut = True
-            return False
+        self.decoded.tokens.append(token)
+        self._unshown.append(self._healing.consume(self._tokenizer.token_bytes(token)))
         return self.n_left > 0
+
+    def show(self) -> bool:
+        """Makes the text of the tokens taken so far. False if it ends with one of them: those after
+        it are forgotten."""
+        pieces, self._unshown = self._unshown, []
+        for n_more, piece in zip(reversed(range(len(pieces))), pieces, strict=True):
+            text, is_stopped = self._stop.push(self._utf8.decode(piece))
+            self.decoded.text += text
+            wants_more = self._on_text is None or not text or self._on_text(text)
+            if is_stopped or not wants_more:
+                self.decoded.finish_reason = FinishReason.STOP
+                self.is_cut = True
+                del self.decoded.tokens[len(self.decoded.tokens) - n_more :]
+                break
+        return not self.is_cut
 
     def finish(self) -> Decoded:
         """Everything, with the text that was withheld until its end was known."""
-        if not self._is_cut:
+        if self.show():
             rest = self._utf8.decode(b"", final=True) + self._stop.flush()
             self.decoded.text += rest
             if rest and self._on_text is not None:
@@ -181,9 +192,12 @@ def decode(
     try:
         goes_on = decide(first, len(first.argmax) - 1) is not None
         while goes_on:
-            tree = speculator.draft(session, decoded.tokens, output.n_left - 1)
+            tree = speculator.draft(session, decoded.tokens, output.n_left - 1, output.show)
+            if output.is_cut:
+                break
             started = perf_counter()
-            verified = session.verify(tree.tokens, tree.parents, meanwhile=speculator.settle)
+            meanwhile = partial(_look_ahead, tree, speculator)
+            verified = session.verify(tree.tokens, tree.parents, meanwhile=meanwhile)
             verify_ms = _ms_since(started)
             path, goes_on = walk(tree, verified, decide)
             started = perf_counter()
@@ -195,12 +209,18 @@ def decode(
     return output.finish()
 
 
+def _look_ahead(tree: DraftTree, speculator: Speculator) -> None:
+    """What need not wait for the results of a step."""
+    speculator.settle()
+    _ = tree.children
+
+
 def walk(
     tree: DraftTree, verified: Verified, decide: Callable[[Verified, int], int | None]
 ) -> tuple[list[int], bool]:
     """Follows the decisions down the tree: the rows they agree with, root first, and whether to go
     on after them. Rows that are not on the path are never looked at."""
-    children = tree.children()
+    children = tree.children
     path = [0]
     while (token := decide(verified, path[-1])) is not None:
         child = children.get((path[-1], token))
@@ -218,7 +238,7 @@ def choose(verified: Verified, row: int, sampler: Sampler, healing: HealingConst
     if allowed is None and sampler.n_candidates is not None:
         ids, logits = verified.likeliest(sampler.n_candidates)
         return sampler.pick_among(ids[row], logits[row])
-    return sampler.pick(verified.logits[row], allowed)
+    return sampler.pick(verified.logits_of(row), allowed)
 
 
 def _overlap(text: str, stop: str) -> int:

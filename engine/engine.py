@@ -15,6 +15,7 @@ import platformdirs
 from numpy.typing import NDArray
 
 from engine import catalogue
+from engine.backends.backend import Model
 from engine.calibrating import Calibrating
 from engine.calibration import Calibration
 from engine.cancel import CancelToken
@@ -249,15 +250,26 @@ class Engine:
             forget()
             self._set_cancelled(False)
 
-    def calibrate_some(self) -> bool:
-        """Makes one measurement of a GPU's first load of a model of this shape; False once there
-        are none to make. Raises NativeError."""
+    def prepare_some(self) -> bool:
+        """Uses a moment in which nothing is asked for: makes ready what steps on a GPU need, then
+        measures a model of a shape that is new here. False once there is nothing to do. Raises
+        NativeError."""
+        if any(model.prepare_some(self._kv) for model in self._models()):
+            return True
         return self._calibrating is not None and self._calibrating.run_some()
 
     def calibrate(self, clock: Callable[[], float] = perf_counter) -> Calibration | None:
-        """Measures anew, whatever is kept, within two seconds. None on the processor, where steps
-        are measured when a model is first loaded."""
-        return None if self._calibrating is None else self._calibrating.run(clock)
+        """Makes ready what steps need and measures anew, whatever is kept, within two seconds. None
+        on the processor, where steps are measured when a model is first loaded."""
+        if self._calibrating is None:
+            return None
+        for model in self._models():
+            while model.prepare_some(self._kv):
+                pass
+        return self._calibrating.run(clock)
+
+    def _models(self) -> list[Model]:
+        return [self._model, *([] if self._drafter is None else [self._drafter.model])]
 
     def close(self) -> None:
         """Drops the cache; the memory goes with the object."""

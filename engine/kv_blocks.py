@@ -125,11 +125,13 @@ class BlockTable:
     def truncate(self, n_tokens: int) -> None:
         """Forget the positions from `n_tokens` on."""
         assert 0 <= n_tokens <= self._n_tokens, f"truncate {self._n_tokens} to {n_tokens} tokens"
+        self._n_tokens = n_tokens
         n_kept = self._n_blocks_for(n_tokens)
+        if n_kept == len(self._blocks):
+            return
         for id in self._blocks[n_kept:]:
             self._pool.release(id)
         del self._blocks[n_kept:]
-        self._n_tokens = n_tokens
         self._ids = None
 
     def fork(self) -> "BlockTable":

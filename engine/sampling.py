@@ -57,7 +57,7 @@ class Sampler:
         return self._config.top_k if is_few and not self.is_greedy else None
 
     def pick(self, logits: Logits, allowed: Ids | None = None) -> int:
-        """Choose an id from logits (V,), among the `allowed` ones (at least one) if given.
+        """Choose an id from logits (V,), or among the `allowed` ones: at least one, ascending.
 
         Greedy choice takes the lowest id among equals; sampling draws one random number per call.
         Raises NativeError if the best logit is not a finite number.
@@ -82,7 +82,7 @@ class Sampler:
     def distribution(self, logits: Logits, allowed: Ids | None = None) -> Distribution:
         """What `pick` draws from at a temperature above 0; the ids ascend."""
         config = self._config
-        ids = np.arange(len(logits)) if allowed is None else np.unique(allowed)
+        ids = np.arange(len(logits)) if allowed is None else allowed
         kept = logits[ids].astype(np.float64)
         _check_best(kept.max())
         if 0 < config.top_k < len(ids):
@@ -111,8 +111,7 @@ def _greedy(logits: Logits, allowed: Ids | None) -> int:
     if allowed is None:
         best_id = int(np.argmax(logits))
     else:
-        ids = np.unique(allowed)  # ascending, so that the lowest id wins among equals
-        best_id = int(ids[np.argmax(logits[ids])])
+        best_id = int(allowed[np.argmax(logits[allowed])])  # the lowest id wins among equals
     _check_best(logits[best_id])
     return best_id
 

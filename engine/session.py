@@ -37,12 +37,13 @@ Likeliest = tuple[Int32s, Floats]
 
 class Verified:
     """The results of one step, by selected row: argmax (R), and what must be asked for before the
-    next step of the model, as most steps do without: logits (R, V), or the best of them."""
+    next step of the model, as most steps do without: logits (R, V), or the best of them. `logits`
+    has those of the rows from one on, before another."""
 
     def __init__(
         self,
         argmax: list[int],
-        logits: Callable[[], Floats],
+        logits: Callable[[int, int], Floats],
         likeliest: Callable[[int], Likeliest],
     ) -> None:
         self.argmax = argmax
@@ -52,7 +53,11 @@ class Verified:
 
     @cached_property
     def logits(self) -> Floats:
-        return self._logits()
+        return self._logits(0, len(self.argmax))
+
+    def logits_of(self, row: int) -> Floats:
+        """(V,): a device's are many bytes to fetch."""
+        return self._logits(row, row + 1)[0]
 
     def likeliest(self, k: int) -> Likeliest:
         """Ids and logits (R, k) of the best of each row, best first; at most V."""
@@ -121,7 +126,7 @@ class Session:
         model, n_rows = self._model, len(rows)
         return Verified(
             model.argmax(n_rows),
-            lambda: model.logits(n_rows),
+            lambda first, end: model.logits(end, first),
             lambda k: model.likeliest(n_rows, k),
         )
 
@@ -209,12 +214,11 @@ class Session:
         try:
             finished = model.step(
                 self._kv,
-                np.asarray(tokens, np.int32),
-                _positions(parents, n_past),
-                np.asarray(parents, np.int32),
+                _ints(tokens),
+                _ints(parents),
                 self._table.ids,
                 n_past,
-                np.asarray(out_rows, np.int32),
+                _ints(out_rows),
             )
         finally:
             if not finished:
@@ -235,8 +239,7 @@ class Session:
         return block * KV_BLOCK_TOKENS + position % KV_BLOCK_TOKENS
 
 
-def _positions(parents: Sequence[int], n_past: int) -> NDArray[np.int32]:
-    positions: list[int] = []
-    for parent in parents:
-        positions.append(n_past if parent == ROOT else positions[parent] + 1)
-    return np.array(positions, np.int32)
+def _ints(values: Sequence[int]) -> NDArray[np.int32]:
+    if isinstance(values, range):  # which NumPy would take number by number
+        return np.arange(values.start, values.stop, values.step, dtype=np.int32)
+    return np.array(values, np.int32)

@@ -67,8 +67,8 @@ class LoadedEngine(Protocol):
         on_text: Callable[[str], bool] | None = None,
     ) -> GenerateResult: ...
     def select(self, request: SelectRequest, cancel: CancelToken) -> Selection: ...
-    def calibrate_some(self) -> bool:
-        """Uses a moment in which nothing is asked for; False once there is nothing to measure."""
+    def prepare_some(self) -> bool:
+        """Uses a moment in which nothing is asked for; False once there is nothing to do."""
         ...
 
     def close(self) -> None: ...
@@ -132,14 +132,14 @@ class Worker:
             engine.close()
 
     def _next(self, engine: LoadedEngine) -> Job | None:
-        """The next job; until there is one the engine measures what it has not yet."""
+        """The next job; until there is one the engine prepares for it."""
         try:
-            while self._scheduler.is_idle and engine.calibrate_some():
+            while self._scheduler.is_idle and engine.prepare_some():
                 pass
         except DeviceLostError:
             raise
         except EngineError as error:
-            _log.warning("calibrating failed: %s", error)
+            _log.warning("preparing for requests failed: %s", error)
         return self._scheduler.next()
 
     def handle(self, frame: ToChild) -> None:

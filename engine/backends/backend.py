@@ -57,7 +57,6 @@ class Model(Protocol):
         self,
         kv: KvCache,
         tokens: Int32s,
-        positions: Int32s,
         parents: Int32s,
         blocks: Int32s,
         n_past: int,
@@ -65,8 +64,14 @@ class Model(Protocol):
     ) -> bool:
         """Runs T rows; False means it was cancelled and only state before n_past is defined.
 
-        tokens, positions, parents (T); blocks are the sequence's KV blocks in logical order.
+        tokens, parents (T): a row continues the row that is its parent, which precedes it, or
+        with -1 the n_past tokens before the step; blocks are the sequence's, in logical order.
         """
+        ...
+
+    def prepare_some(self, kv: KvCache) -> bool:
+        """Makes ready one more thing that usual steps need; False once there is none. Steps do it
+        themselves, and take longer then."""
         ...
 
     def argmax(self, n_rows: int) -> list[int]:
@@ -83,8 +88,9 @@ class Model(Protocol):
         next step."""
         ...
 
-    def logits(self, n_rows: int) -> Floats:
-        """The selected rows' logits (R, V), valid until the next step."""
+    def logits(self, n_rows: int, first: int = 0) -> Floats:
+        """The selected rows' logits (R - first, V) from row `first` on, valid until the next
+        step."""
         ...
 
     def collected(self, n_rows: int) -> Floats:

@@ -165,14 +165,17 @@ class CpuModel:
         self,
         kv: backend.KvCache,
         tokens: Int32s,
-        positions: Int32s,
         parents: Int32s,
         blocks: Int32s,
         n_past: int,
         out_rows: Int32s,
     ) -> bool:
         native = cast(KvCache, kv).native
+        positions = _positions(parents, n_past)
         return self._plan.step(native, tokens, positions, parents, blocks, n_past, out_rows)
+
+    def prepare_some(self, kv: backend.KvCache) -> bool:
+        return False
 
     def argmax(self, n_rows: int) -> list[int]:
         """The likeliest token of each selected row of the last step.
@@ -197,9 +200,9 @@ class CpuModel:
     def likeliest(self, n_rows: int, k: int) -> tuple[Int32s, Floats]:
         return likeliest(self.logits(n_rows), k)
 
-    def logits(self, n_rows: int) -> Floats:
-        """The selected rows' logits (R, V): a view that the next step overwrites."""
-        return self._plan.view(self._result, n_rows)
+    def logits(self, n_rows: int, first: int = 0) -> Floats:
+        """The selected rows' logits from `first` on: a view that the next step overwrites."""
+        return self._plan.view(self._result, n_rows)[first:]
 
     def collected(self, n_rows: int) -> Floats:
         """What the Program collects (T, width): a view that the next step overwrites."""
@@ -370,3 +373,12 @@ class _Lowering:
                 plan.argmax(buffer(op.x))
             case _:
                 raise NativeError("lowering", f"no CPU op for {type(op).__name__}")
+
+
+def _positions(parents: Int32s, n_past: int) -> Int32s:
+    """Of rows that are a tree below `n_past` tokens."""
+    positions: list[int] = []
+    above: list[int] = parents.tolist()
+    for parent in above:
+        positions.append(n_past if parent < 0 else positions[parent] + 1)
+    return np.array(positions, np.int32)

@@ -112,7 +112,6 @@ class Scorer:
         is_done = model.step(
             kv,
             np.asarray(ids, np.int32),
-            np.arange(start, start + n, dtype=np.int32),
             np.arange(-1, n - 1, dtype=np.int32),
             np.arange(_n_blocks(start + n), dtype=np.int32),
             start,

@@ -8,9 +8,9 @@ from itertools import accumulate
 from math import ceil
 from typing import NamedTuple
 
+from engine import _native
 from engine.speculation.costs import StepCosts
 from engine.speculation.draft import DraftTree
-from engine.speculation.tree import expected_tokens
 
 _LEAST_GAIN = 1.03  # over plain decoding, or the estimate's own error decides
 _PROMISING_TOKENS, _REFUSED_STEPS, _TRIED_NODES = 2.0, 64, 7
@@ -48,6 +48,7 @@ class Controller:
         self._draft_ms: dict[int, float] = {}
         n_depths = max(self._options, default=1)
         self._survival = [_GUESSED_SURVIVAL**depth for depth in range(n_depths)]
+        self._best_blocks: dict[int, _Block | None] = {}  # by most rows
         self._n_nodes = 8.0  # verified after a block was drafted
         self._drafted_share = 0.0  # of the latest steps
         self._n_undrafted = 0
@@ -59,18 +60,17 @@ class Controller:
         Trees that promise much and yet cost too much are tried now and then: the costs may be
         mistaken, and only real steps correct them.
         """
-        by_rows, tokens = self.costs.by_rows, expected_tokens(tree)
-        tokens = tokens[: self.costs.most_rows]
-        rates = [n / by_rows[n_rows] for n_rows, n in enumerate(tokens, start=1)]
-        best = max(range(len(rates)), key=rates.__getitem__)
-        if rates[best] > _LEAST_GAIN * rates[0]:
-            return Choice(best, rates[best])
-        if tokens[-1] >= _PROMISING_TOKENS:
+        costs = self.costs
+        n_best, rate, plain_rate, n_expected = _native.best_size(
+            tree.log_probs, costs.table, costs.most_rows
+        )
+        if rate > _LEAST_GAIN * plain_rate:
+            return Choice(n_best, rate)
+        if n_expected >= _PROMISING_TOKENS:
             self._n_refused += 1
             if self._n_refused % _REFUSED_STEPS == 0:
-                best = min(_TRIED_NODES, len(rates) - 1)
-                return Choice(best, rates[best])
-        return Choice(0, rates[0])
+                return Choice(min(_TRIED_NODES, tree.n_nodes, costs.most_rows - 1), plain_rate)
+        return Choice(0, plain_rate)
 
     def choose_block(self, rate: float, most_rows: int) -> int:
         """Rows of the block to draft, 0 for none, where `rate` tokens per millisecond are to be had
@@ -95,8 +95,18 @@ class Controller:
         is_likely = self._drafted_share >= _LEAST_DRAFTED_SHARE
         return block.n_rows if block is not None and is_likely else 0
 
+    def look_ahead(self) -> None:
+        """Finds out what the next step will ask for, of what has been observed by now."""
+        self._best_blocks.clear()
+        self._best_block(max(self._options, default=0))
+
     def _best_block(self, most_rows: int) -> _Block | None:
         """The size of block with the most tokens per millisecond of drafting and verifying."""
+        if most_rows not in self._best_blocks:
+            self._best_blocks[most_rows] = self._find_best_block(most_rows)
+        return self._best_blocks[most_rows]
+
+    def _find_best_block(self, most_rows: int) -> _Block | None:
         verify_ms = self.costs.ms(1 + round(self._n_nodes))
         tokens = [0.0, *accumulate(self._survival)]
         blocks = [
@@ -116,12 +126,14 @@ class Controller:
 
     def observe_draft(self, n_rows: int, ms: float) -> None:
         """A block of `n_rows` was drafted in `ms`."""
+        self._best_blocks.clear()
         self._n_undrafted = 0
         known = self._draft_ms.get(n_rows, ms)
         self._draft_ms[n_rows] = known + _LEARNING_RATE * (min(ms, 2 * known) - known)
 
     def observe_block(self, n_depths: int, n_accepted: int, n_nodes: int) -> None:
         """Of a block of `n_depths`, `n_accepted` were accepted from a tree of `n_nodes`."""
+        self._best_blocks.clear()
         survival = self._survival
         for depth in range(1, min(n_depths + 1, len(survival))):
             survival[depth] += _LEARNING_RATE * ((n_accepted >= depth) - survival[depth])

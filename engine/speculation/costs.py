@@ -99,6 +99,7 @@ class StepCosts:
         self.by_rows.append(anchors[-1])
         least = list(accumulate(reversed(slopes), min))
         self.least_row_ms = [0.0, *reversed(least), 0.0]
+        self.table = np.array([self.by_rows, self.least_row_ms])  # as native code takes them
 
 
 def _last_slope(anchors_ms: Mapping[int, float]) -> float:

@@ -5,6 +5,7 @@ Plain data: proposes nothing, verifies nothing. Which draft is right is decided 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -60,6 +61,7 @@ class DraftTree:
         """Rows without the root."""
         return len(self.tokens) - 1
 
+    @cached_property
     def children(self) -> dict[tuple[int, int], int]:
         """The row of each child, by its parent's row and its token."""
         rows = zip(self.parents[1:], self.tokens[1:], strict=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from math import inf, log
 from time import perf_counter
+from typing import NamedTuple
 
 from engine.config import MOST_TREE_NODES, SpeculationMode
 from engine.errors import RequestError
@@ -37,8 +38,7 @@ class _Step:
     decided: Sequence[int] = ()
 
 
-@dataclass(frozen=True)
-class _Begun:
+class _Begun(NamedTuple):
     """A block being drafted: what waits for it, and the milliseconds that beginning it took."""
 
     read: Callable[[], BlockDraft]
@@ -85,22 +85,35 @@ class Speculator:
         self._n_seen = 0
         self._counts = _Counts()
 
-    def draft(self, session: Session, decided: Sequence[int], max_depth: int) -> DraftTree:
+    def draft(
+        self,
+        session: Session,
+        decided: Sequence[int],
+        max_depth: int,
+        meanwhile: Callable[[], bool] = lambda: True,
+    ) -> DraftTree:
         """The tree whose root is the last of all tokens `decided` so far.
 
-        Drafts deeper than `max_depth` are of no use. Raises StepCancelled.
+        Drafts deeper than `max_depth` are of no use. `meanwhile` is done when a block of drafts is
+        under way, or else first; where it says that nothing follows, nothing is drafted. Raises
+        StepCancelled.
         """
         started = perf_counter()
         new = decided[self._n_seen :]
         self._n_seen, self._block = len(decided), None
-        if self._lookup is not None:
-            self._lookup.commit(new)
         if self._last is not None:
             self._last.decided = new
         tree = DraftTree.of_root(decided[-1])
         n_most = min(session.n_free - 1, MOST_TREE_NODES)
-        if max_depth > 0 and n_most > 0 and (self._lookup or self._drafter):
-            tree = self._grow(session, tree, n_most, min(max_depth, n_most))
+        max_depth = min(max_depth, n_most)
+        has_room = max_depth > 0 and (self._lookup or self._drafter)
+        most_rows = self._most_block_rows(max_depth) if has_room else 0
+        n_foreseen = self._foreseen_rows(most_rows)
+        begun = self._begin_block(session, decided[-1], n_foreseen) if n_foreseen else None
+        if self._lookup is not None:
+            self._lookup.commit(new)
+        if meanwhile() and has_room:
+            tree = self._grow(session, tree, begun, n_most, max_depth)
         self._counts.draft_ms += _ms_since(started)
         return tree
 
@@ -130,6 +143,7 @@ class Speculator:
             self._calibration.observe(block, step.decided)
             n_of_block = sum(BLOCK_SOURCE in tree.sources[row] for row in step.path)
             self._controller.observe_block(len(block.ids), n_of_block, tree.n_nodes)
+        self._controller.look_ahead()
 
     def report(self, n_tokens: int, decode_ms: float) -> SpeculationReport:
         """Everything counted, for a request that decided `n_tokens` in `decode_ms`."""
@@ -156,11 +170,10 @@ class Speculator:
             plain_ms=max(n_tokens - 1, 0) * self._controller.costs.ms(1) + host_ms,
         )
 
-    def _grow(self, session: Session, root: DraftTree, n_most: int, max_depth: int) -> DraftTree:
-        token, drafter = root.tokens[0], self._drafter
-        most_rows = 0 if drafter is None else min(max_depth + 1, drafter.block_rows)
-        n_foreseen = self._foreseen_rows(most_rows)
-        begun = self._begin_block(session, token, n_foreseen) if n_foreseen else None
+    def _grow(
+        self, session: Session, root: DraftTree, begun: _Begun | None, n_most: int, max_depth: int
+    ) -> DraftTree:
+        token, most_rows = root.tokens[0], self._most_block_rows(max_depth)
         least = -inf if self._tree_budget else _LEAST_LOG_PROB
         chains = [] if self._lookup is None else self._lookup.propose(max_depth, least)
         budget = min(self._tree_budget or n_most, n_most)
@@ -174,9 +187,12 @@ class Speculator:
             choice = self._controller.choose_size(tree)
         return tree if self._tree_budget else tree.cut(choice.n_nodes)
 
+    def _most_block_rows(self, max_depth: int) -> int:
+        return 0 if self._drafter is None else min(max_depth + 1, self._drafter.block_rows)
+
     def _foreseen_rows(self, most_rows: int) -> int:
-        """Rows of a block that may be drafted while others propose; 0 for none."""
-        if self._drafter is None or not self._drafter.is_concurrent or self._lookup is None:
+        """Rows of a block that may be drafted while the host does something else; 0 for none."""
+        if most_rows == 0 or self._drafter is None or not self._drafter.is_concurrent:
             return 0
         return most_rows if self._tree_budget else self._controller.foresee_block(most_rows)
 

@@ -6,8 +6,7 @@ native/cpu/tree.cpp: in Python that took a tenth of a GPU's step.
 """
 
 from collections.abc import Sequence
-from itertools import accumulate
-from math import exp
+from functools import cache
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from engine.speculation.draft import BlockDraft, ChainDraft, DraftTree
 
 BLOCK_SOURCE = "dflash"
 _NO_IDS, _NO_LOG_PROBS = np.zeros((0, 0), np.int32), np.zeros((0, 0), np.float32)
+_NO_COSTS = np.zeros((2, 0))
 
 
 def build_tree(
@@ -43,24 +43,14 @@ def build_tree(
         [(chain.tokens, chain.log_probs) for chain in chains],
         min(budget, MOST_TREE_NODES),
         max_depth,
-        [] if costs is None else costs.by_rows,
-        [] if costs is None else costs.least_row_ms,
+        _NO_COSTS if costs is None else costs.table,
     )
-    names = (BLOCK_SOURCE, *(chain.source for chain in chains))
+    names = (BLOCK_SOURCE, *[chain.source for chain in chains])
     sources = {mark: _marked(names, mark) for mark in set(marks)}
-    return DraftTree(
-        tuple(tokens), tuple(parents), tuple(scores), tuple(sources[mark] for mark in marks)
-    )
+    return DraftTree(tokens, parents, scores, tuple(map(sources.__getitem__, marks)))
 
 
-def _marked(names: Sequence[str], mark: int) -> tuple[str, ...]:
+@cache
+def _marked(names: tuple[str, ...], mark: int) -> tuple[str, ...]:
     """The names whose bits are set, each once."""
     return tuple(dict.fromkeys(name for i, name in enumerate(names) if mark >> i & 1))
-
-
-def expected_tokens(tree: DraftTree) -> list[float]:
-    """How many tokens a step decides on average with the tree's first 0, 1, ... nodes.
-
-    The root's row always decides one more; a node adds the probability that its path is right.
-    """
-    return list(accumulate((exp(p) for p in tree.log_probs[1:]), initial=1.0))

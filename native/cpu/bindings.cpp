@@ -84,18 +84,51 @@ nb::tuple top_k_of(const Plan& plan, int64_t n_rows) {
 using Ids = nb::ndarray<const int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using ChainParts = std::pair<std::vector<int32_t>, std::vector<double>>;
 
+using Doubles = nb::ndarray<const double, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
+Costs costs_of(const Doubles& table) {
+    require(table.shape(0) == 2, "costs", "expected what steps cost and what another row does");
+    return {table.data(), table.data() + table.shape(1), int64_t(table.shape(1))};
+}
+
+template <typename T>
+nb::object tuple_of(const std::vector<T>& values) {
+    nb::object tuple = nb::steal(PyTuple_New(Py_ssize_t(values.size())));
+    for (size_t i = 0; i < values.size(); ++i)
+        PyTuple_SET_ITEM(tuple.ptr(), Py_ssize_t(i), nb::cast(values[i]).release().ptr());
+    return tuple;
+}
+
 nb::object grown_tree(int32_t root, const Ids& ids, const Floats& log_probs,
                       const std::vector<ChainParts>& chains, int64_t budget, int64_t max_depth,
-                      const std::vector<double>& ms, const std::vector<double>& least_row_ms) {
+                      const Doubles& costs) {
     require(ids.shape(0) == log_probs.shape(0) && ids.shape(1) == log_probs.shape(1), "grow_tree",
             "ids and log-probabilities differ in shape");
     Sources sources{
         root, ids.data(), log_probs.data(), int64_t(ids.shape(0)), int64_t(ids.shape(1)),
         {},   max_depth};
     for (const auto& [tokens, of_tokens] : chains) sources.chains.push_back({tokens, of_tokens});
-    const Costs costs{ms, least_row_ms};
-    const Tree tree = grow_tree(sources, budget, ms.empty() ? nullptr : &costs);
-    return nb::make_tuple(tree.tokens, tree.parents, tree.log_probs, tree.sources);
+    const Tree tree = grow_tree(sources, budget, costs_of(costs));
+    return nb::make_tuple(tuple_of(tree.tokens), tuple_of(tree.parents), tuple_of(tree.log_probs),
+                          tuple_of(tree.sources));
+}
+
+nb::object best_size_of(const std::vector<double>& log_probs, const Doubles& costs,
+                        int64_t most_rows) {
+    const BestSize best = best_size(log_probs, costs_of(costs), most_rows);
+    return nb::make_tuple(best.n_drafts, best.rate, best.rate_of_none, best.n_expected);
+}
+
+using IntsOut = nb::ndarray<int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using BytesOut = nb::ndarray<uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
+bool filled_paths(const Ints& parents, int64_t n_past, const IntsOut& positions,
+                  const IntsOut& depth, const BytesOut& path) {
+    require(parents.size() <= std::min(positions.size(), depth.size()) &&
+                path.shape(0) == path.shape(1),
+            "fill_paths", "no room for so many rows");
+    return fill_paths(parents.data(), int64_t(parents.size()), n_past, positions.data(),
+                      depth.data(), path.data(), int64_t(path.shape(1)));
 }
 
 nb::object dequantized(const Bytes& row, int type, int64_t n_cols) {
@@ -125,7 +158,9 @@ NB_MODULE(_native, m) {
     m.def("isa_name",
           [](const std::string& isa) { return std::string(kernels(isa_or_null(isa)).isa); });
     m.def("grow_tree", &grown_tree, "root"_a, "ids"_a, "log_probs"_a, "chains"_a, "budget"_a,
-          "max_depth"_a, "ms"_a, "least_row_ms"_a);
+          "max_depth"_a, "costs"_a);
+    m.def("best_size", &best_size_of, "log_probs"_a, "costs"_a, "most_rows"_a);
+    m.def("fill_paths", &filled_paths, "parents"_a, "n_past"_a, "positions"_a, "depth"_a, "path"_a);
     m.def("dequantize", &dequantized, "row"_a, "type"_a, "n_cols"_a);
 
     nb::class_<ThreadPool>(m, "ThreadPool").def(nb::init<int>(), "n_threads"_a);

@@ -55,7 +55,7 @@ public:
     }
 
     // Takes the likeliest candidates until there are enough, or none is worth its row.
-    void fill(int64_t budget, const Costs* costs) {
+    void fill(int64_t budget, const Costs& costs) {
         std::vector<double> seeds;  // those less likely than what is taken, likeliest last
         for (size_t i = nodes_.size(); i-- > 1;) seeds.push_back(std::exp(nodes_[i].score));
         size_t n_rows = 1;
@@ -66,7 +66,7 @@ public:
             const double probability = std::exp(best.score);
             for (; !seeds.empty() && seeds.back() >= probability; seeds.pop_back())
                 ++n_rows, n_expected += seeds.back();
-            if (costs && probability * costs->ms[n_rows] < n_expected * costs->least_row_ms[n_rows])
+            if (costs.n && probability * costs.ms[n_rows] < n_expected * costs.least_row_ms[n_rows])
                 return;
             if (best.rank != kOfChain) push_sibling(best.parent, best.rank);
             if (has(best.parent, best.token)) continue;
@@ -164,15 +164,13 @@ private:
 
 }  // namespace
 
-Tree grow_tree(const Sources& sources, int64_t budget, const Costs* costs) {
+Tree grow_tree(const Sources& sources, int64_t budget, const Costs& costs) {
     require(sources.chains.size() <= kMostChains, "grow_tree",
             "more chains than bits to mark them");
     for (const Chain& chain : sources.chains)
         require(chain.tokens.size() == chain.log_probs.size(), "grow_tree",
                 "a chain whose tokens and log-probabilities differ in number");
-    const int64_t n_rows =
-        costs ? int64_t(std::min(costs->ms.size(), costs->least_row_ms.size())) : 0;
-    require(!costs || n_rows > budget + 1, "grow_tree",
+    require(!costs.n || costs.n > budget + 1, "grow_tree",
             "costs of fewer rows than the tree may have");
     Growth growth(sources);
     if (budget > 0) {
@@ -180,6 +178,38 @@ Tree grow_tree(const Sources& sources, int64_t budget, const Costs* costs) {
         growth.fill(budget, costs);
     }
     return growth.tree();
+}
+
+BestSize best_size(const std::vector<double>& log_probs, const Costs& costs, int64_t most_rows) {
+    const int64_t n_rows = std::min({int64_t(log_probs.size()), most_rows, costs.n - 1});
+    require(n_rows > 0, "best_size", "no rows, or no costs of them");
+    BestSize best{0, 0, 0, 0};
+    for (int64_t n = 1; n <= n_rows; ++n) {
+        best.n_expected += std::exp(log_probs[n - 1]);
+        const double rate = best.n_expected / costs.ms[n];
+        if (n == 1) best.rate_of_none = rate;
+        if (rate > best.rate) best.rate = rate, best.n_drafts = n - 1;
+    }
+    return best;
+}
+
+bool fill_paths(const int32_t* parents, int64_t n, int64_t n_past, int32_t* positions,
+                int32_t* depth, uint8_t* path, int64_t stride) {
+    bool is_chain = true;
+    for (int64_t i = 0; i < n; ++i) {
+        require(parents[i] >= -1 && parents[i] < i, "fill_paths", "a row before its parent");
+        is_chain = is_chain && parents[i] == i - 1;
+        depth[i] = parents[i] < 0 ? 0 : depth[parents[i]] + 1;
+        positions[i] = int32_t(n_past) + depth[i];
+    }
+    if (is_chain) return true;
+    require(n <= stride, "fill_paths", "more rows than a tree may have");
+    for (int64_t i = 0; i < n; ++i) {
+        uint8_t* to = path + i * stride;
+        if (parents[i] >= 0) std::copy_n(path + parents[i] * stride, depth[i], to);
+        to[depth[i]] = uint8_t(i);
+    }
+    return false;
 }
 
 }  // namespace native::cpu

@@ -24,9 +24,12 @@ struct Sources {
     int64_t max_depth;
 };
 
-// By number of rows: what a step costs, and what a row more does at least from there on.
+// By number of rows from 0 to n - 1: what a step costs, and what a row more does at least from
+// there on. Of no step there are none.
 struct Costs {
-    std::vector<double> ms, least_row_ms;
+    const double* ms;
+    const double* least_row_ms;
+    int64_t n;
 };
 
 // The root, then drafts in descending order of their path's probability. Bit 0 of `sources` is the
@@ -39,8 +42,24 @@ struct Tree {
 
 constexpr size_t kMostChains = 31;
 
-// At most `budget` drafts. With `costs`, which may be null, it ends where another row decides fewer
-// tokens in its time than the tree does.
-Tree grow_tree(const Sources& sources, int64_t budget, const Costs* costs);
+// At most `budget` drafts. With `costs` it ends where another row decides fewer tokens in its time
+// than the tree does.
+Tree grow_tree(const Sources& sources, int64_t budget, const Costs& costs);
+
+// How many drafts of a tree to verify, at most `most_rows` rows with the root, so that the expected
+// tokens per millisecond are the most; the rates with them and with none; and what all of those
+// rows are expected to decide.
+struct BestSize {
+    int64_t n_drafts;
+    double rate, rate_of_none, n_expected;
+};
+BestSize best_size(const std::vector<double>& log_probs, const Costs& costs, int64_t most_rows);
+
+// The positions of n rows that come after `n_past` others, how deep each of n rows lies below the
+// first, and, of rows that are no chain, which rows lie above it and itself, from the top, `stride`
+// bytes a row (native/gpu/step.h). True where each row continues the one before it. A parent of -1
+// is none.
+bool fill_paths(const int32_t* parents, int64_t n, int64_t n_past, int32_t* positions,
+                int32_t* depth, uint8_t* path, int64_t stride);
 
 }  // namespace native::cpu

@@ -53,7 +53,7 @@ class FakeEngine:
         self._stats = EngineStats()
         self.n_calibrated = 0
 
-    def calibrate_some(self) -> bool:
+    def prepare_some(self) -> bool:
         """A model named "calibrating" has two measurements to make, "calibrating:lost" loses its
         device with the second, "calibrating:bad" fails then."""
         self.n_calibrated += 1

@@ -61,7 +61,11 @@ class ScriptedSession:
         logits = -np.arange(len(PIECES), dtype=np.float32)[None] / 100
         wanted = self.script[n] if n < len(self.script) else END
         logits[0, wanted] = 9
-        return Verified([int(logits.argmax())], lambda: logits, lambda k: likeliest(logits, k))
+        return Verified(
+            [int(logits.argmax())],
+            lambda first, end: logits[first:end],
+            lambda k: likeliest(logits, k),
+        )
 
     def verify(
         self, tokens: tuple[int, ...], parents: tuple[int, ...], meanwhile: Callable[[], None]
@@ -226,7 +230,11 @@ class RandomModel:
 
     def _of(self, rows: list[np.ndarray]) -> Verified:
         logits = np.stack(rows)
-        return Verified(logits.argmax(1).tolist(), lambda: logits, lambda k: likeliest(logits, k))
+        return Verified(
+            logits.argmax(1).tolist(),
+            lambda first, end: logits[first:end],
+            lambda k: likeliest(logits, k),
+        )
 
 
 class RandomDrafter:

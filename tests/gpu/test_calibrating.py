@@ -75,6 +75,12 @@ def test_the_table_has_what_was_published() -> None:
     assert defaults_of("unheard-of") is TABLE[""]
 
 
+def prepare(engine: Engine) -> None:
+    """All that is done before anything is measured."""
+    while engine._model.prepare_some(engine._kv):
+        pass
+
+
 def test_until_it_is_measured_a_gpu_goes_by_the_table(cache: Path, path: Path) -> None:
     engine = load(path)
     assert engine._costs.is_guess
@@ -96,8 +102,26 @@ def test_a_calibration_replaces_the_table_and_is_kept(cache: Path, path: Path) -
 
     again = load(path)
     assert again._costs.ms(1) == pytest.approx(10.0)
-    assert not again.calibrate_some()  # there is nothing left to measure
+    prepare(again)
+    assert not again.prepare_some()  # there is nothing left to measure
     assert again._pool.n_free == load(path)._pool.n_free
+
+
+def test_what_is_prepared_is_not_made_when_it_is_asked_for(
+    cache: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = tokens(load(path))
+    engine = load(path)
+    prepare(engine)
+
+    def record(_: object) -> None:
+        raise AssertionError("a graph was missing")
+
+    monkeypatch.setattr(engine._model._driver, "record", record)  # type: ignore[attr-defined]
+    assert tokens(engine) == expected
+    session = engine.session()
+    session.append([1, 2, 3])
+    assert len(session.verify([4] * 8, [-1, 0, 0, 1, 1, 2, 2, 3]).argmax) == 8
 
 
 def test_prompts_are_read_as_was_measured(cache: Path, path: Path) -> None:
@@ -120,8 +144,9 @@ def test_moments_in_which_nothing_is_asked_for_are_enough(cache: Path, path: Pat
     assert engine._calibrating is not None
     assert engine._calibrating._calibrator is not None
     engine._calibrating._calibrator._clock = clock_of(0.1)
+    prepare(engine)
     n_moments = 0
-    while engine.calibrate_some():
+    while engine.prepare_some():
         n_moments += 1
         if n_moments == 3:
             assert engine._costs.is_guess
@@ -132,13 +157,15 @@ def test_moments_in_which_nothing_is_asked_for_are_enough(cache: Path, path: Pat
 
 
 def test_nothing_is_measured_where_nothing_is_drafted(cache: Path, path: Path) -> None:
-    assert not load(path, speculation="off").calibrate_some()
+    engine = load(path, speculation="off")
+    prepare(engine)
+    assert not engine.prepare_some()
 
 
 def test_the_processor_needs_none(cache: Path, path: Path) -> None:
     engine = load(path, backend="cpu")
     assert engine.calibrate() is None
-    assert not engine.calibrate_some()
+    assert not engine.prepare_some()
 
 
 def test_times_belong_to_a_device_and_its_kernels(cache: Path, monkeypatch) -> None:

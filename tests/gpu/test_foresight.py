@@ -25,7 +25,6 @@ def asked(at: int, token: int, **changes: object) -> Asked:
     arguments: dict[str, object] = {
         "kv": KV,
         "tokens": np.array([token], np.int32),
-        "positions": np.array([at], np.int32),
         "parents": np.array([-1], np.int32),
         "blocks": np.arange(4, dtype=np.int32),
         "n_past": at,
@@ -66,7 +65,6 @@ def test_no_step_is_begun_into_another_block() -> None:
         {"tokens": np.array([7], np.int32)},
         {"kv": object()},
         {"n_past": 9},
-        {"positions": np.array([9], np.int32)},
         {"blocks": np.array([9, 1], np.int32)},
         {"out_rows": np.array([], np.int32)},
         {"tokens": np.array([104, 1], np.int32)},
@@ -209,7 +207,7 @@ def test_the_cache_of_a_model_that_chooses_nothing_is_not_kept(emulated: GpuBack
     model = emulated.model(program, {"x": data}, max_rows=4, max_out_rows=4)
     kv = emulated.kv_cache([KvLayer(0, 1, 32)], 1)
     rows = np.arange(2, dtype=np.int32)
-    assert model.step(kv, rows, rows, rows - 1, np.zeros(1, np.int32), 0, rows)
+    assert model.step(kv, rows, rows - 1, np.zeros(1, np.int32), 0, rows)
     np.testing.assert_array_equal(model.collected(2), np.ones((2, 32)))
     is_kept = weakref.ref(kv)
     del kv

@@ -53,7 +53,7 @@ def test_rows_are_looked_up_as_gguf_says(emulated: GpuBackend, quant: str) -> No
     model = emulated.model(program, {"w": data}, max_rows=64, max_out_rows=64)
     tokens = np.arange(37, dtype=np.int32)
     kv = emulated.kv_cache([], 1)
-    assert model.step(kv, tokens, tokens, tokens - 1, np.zeros(2, np.int32), 0, tokens)
+    assert model.step(kv, tokens, tokens - 1, np.zeros(2, np.int32), 0, tokens)
     scale = np.abs(meant).max()
     # The scales of K-quants are products that are kept as halves.
     np.testing.assert_allclose(model.logits(37), meant, atol=1e-3 * scale)

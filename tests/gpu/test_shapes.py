@@ -46,7 +46,7 @@ def step(
     chain = np.arange(n, dtype=np.int32)
     table = np.arange(16, dtype=np.int32) if blocks is None else blocks
     tokens = np.array(rows, np.int32)
-    assert run.model.step(run.kv, tokens, chain + n_past, chain - 1, table, n_past, out)
+    assert run.model.step(run.kv, tokens, chain - 1, table, n_past, out)
     return run.model.logits(len(out)).copy()
 
 

@@ -72,13 +72,9 @@ class ProgramRunner:
         """One step over some rows of x, by default all, as a chain unless `parents` is given."""
         rows = list(range(self.n_rows)) if rows is None else rows
         parents = list(range(-1, len(rows) - 1)) if parents is None else parents
-        depth: list[int] = []
-        for parent in parents:
-            depth.append(0 if parent < 0 else depth[parent] + 1)
         finished = self.model.step(
             self.kv,
             np.array(rows, np.int32),
-            np.array(depth, np.int32) + np.int32(n_past),
             np.array(parents, np.int32),
             np.arange(16, dtype=np.int32),
             n_past,

@@ -16,13 +16,12 @@ from engine.backends.backend import KV_BLOCK_TOKENS, Int32s, KvCache
 _LEAST_STREAK, _MOST_STREAK, _FORGIVING_STREAK = 2, 1024, 64
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Asked:
     """The arguments of `Model.step`. `blocks` may change later: it is a copy."""
 
     kv: KvCache
     tokens: Int32s
-    positions: Int32s
     parents: Int32s
     blocks: Int32s
     n_past: int
@@ -41,7 +40,6 @@ class Asked:
             and self.kv is before.kv
             and self.n_past == before.n_past + 1
             and self.tokens[0] == token
-            and self.positions[0] == before.positions[0] + 1
             and np.array_equal(self.blocks[:n_blocks], before.blocks[:n_blocks])
         )
 

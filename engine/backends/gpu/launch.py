@@ -3,6 +3,7 @@
 import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from engine.backends.gpu.driver import Grid
 from engine.backends.gpu.kv import GpuKvCache
@@ -18,8 +19,7 @@ def ceil_div(n: int, d: int) -> int:
     return -(-n // d)
 
 
-@dataclass(frozen=True)
-class Bucket:
+class Bucket(NamedTuple):
     """What one recorded graph is good for: steps of at most so many rows, selected rows and splits
     of the keys (0: one block does all of them), over one KV cache of a type."""
 

@@ -1,6 +1,7 @@
 """A Program on a GPU: its launches, recorded as one graph for each size of step."""
 
-from collections.abc import Callable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from weakref import WeakKeyDictionary
@@ -16,7 +17,7 @@ from engine.backends.gpu.driver import Address, Driver, Event, Function, Graph, 
 from engine.backends.gpu.foresight import Asked, Foresight
 from engine.backends.gpu.fusing import Rounded, fuse
 from engine.backends.gpu.kv import GpuKvCache
-from engine.backends.gpu.launch import THREADS, Bucket, Launch
+from engine.backends.gpu.launch import SPLIT_KEYS, THREADS, Bucket, Launch
 from engine.backends.gpu.lowering import SPLIT_ROWS, Lowering, rounded_bytes
 from engine.backends.gpu.sparse import is_sparse
 from engine.backends.gpu.splits import n_splits_of, partial_bytes, split_room
@@ -27,6 +28,8 @@ from engine.ops import Activation, Argmax, Attention, Rows, TopK
 from engine.program import Program
 
 _ROW_BUCKETS = (1, 4, 8, 16, 24, 32, 48, 64, 128, 256, 512)
+# What is recorded before it is asked for: to record a graph takes as long as several steps.
+_USUAL_TREE_ROWS, _USUAL_KEYS = 32, 4096
 
 
 @dataclass(frozen=True)
@@ -40,12 +43,13 @@ class LaunchTime:
     us: float
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class _Results:
-    """What a step chose, once it is `done`."""
+    """What a step chose, once it is `done`; `is_waited_for` where that is known."""
 
     ids: Int32s
     done: Event
+    is_waited_for: bool = True
 
 
 class GpuModel:
@@ -105,7 +109,6 @@ class GpuModel:
         self,
         kv: KvCache,
         tokens: Int32s,
-        positions: Int32s,
         parents: Int32s,
         blocks: Int32s,
         n_past: int,
@@ -116,7 +119,7 @@ class GpuModel:
             return False
         if self._takes_chains and (parents != np.arange(-1, len(parents) - 1)).any():
             raise NativeError("attention", "block-sparse rows of a tree, expected a chain")
-        asked = Asked(kv, tokens, positions, parents, blocks.copy(), n_past, out_rows)
+        asked = Asked(kv, tokens, parents, blocks.copy(), n_past, out_rows)
         if not self._chooses:  # nothing to foresee, and no reason to keep the cache
             self._current = self._run(asked)
             return True
@@ -133,11 +136,8 @@ class GpuModel:
     def _run(self, asked: Asked) -> "_Results":
         kv = asked.kv
         assert isinstance(kv, GpuKvCache)
-        # The inputs of this model's step before were being read until it was done.
-        self._driver.wait(self._current.done)
-        self._inputs.fill(
-            asked.tokens, asked.positions, asked.parents, asked.blocks, asked.n_past, asked.out_rows
-        )
+        self._wait()  # this model's step before reads its inputs until it is done
+        self._inputs.fill(asked.tokens, asked.parents, asked.blocks, asked.n_past, asked.out_rows)
         bucket = self._bucket(kv, len(asked.tokens), len(asked.out_rows), asked.n_past)
         return self._run_graph(kv, bucket, 0)
 
@@ -149,14 +149,41 @@ class GpuModel:
         return self._run_graph(kv, self._bucket(kv, 1, 1, asked.n_past + 1), slot)
 
     def _run_graph(self, kv: GpuKvCache, bucket: Bucket, slot: int) -> "_Results":
-        graphs, results = self._graphs.setdefault(kv, {}), self._results[slot]
-        if (bucket, slot) not in graphs:
-            graphs[bucket, slot] = self._driver.record(lambda: self._launch(bucket, kv, slot))
-        self._driver.run(graphs[bucket, slot])
+        results = self._results[slot]
+        self._driver.run(self._graph(kv, bucket, slot))
         self._driver.mark(results.done)
+        results.is_waited_for = False
         kv.n_writes += 1
         self._n_writes = kv.n_writes
         return results
+
+    def _graph(self, kv: GpuKvCache, bucket: Bucket, slot: int) -> Graph:
+        graphs = self._graphs.setdefault(kv, {})
+        if (bucket, slot) not in graphs:
+            graphs[bucket, slot] = self._driver.record(lambda: self._launch(bucket, kv, slot))
+        return graphs[bucket, slot]
+
+    def prepare_some(self, kv: KvCache) -> bool:
+        assert isinstance(kv, GpuKvCache), "the cache is another backend's"
+        recorded = self._graphs.setdefault(kv, {})
+        for bucket, slot in self._usual_graphs(kv):
+            if (bucket, slot) not in recorded:
+                self._graph(kv, bucket, slot)
+                return True
+        return False
+
+    def _usual_graphs(self, kv: GpuKvCache) -> Iterator[tuple[Bucket, int]]:
+        """Those of single rows, of trees, and of what a prompt has more than the one before."""
+        n_keys = min(_USUAL_KEYS, self._most_splits * SPLIT_KEYS)
+        rooms = [1 << i for i in range(split_room(n_keys).bit_length())]
+        for n in (*(n for n in _ROW_BUCKETS if n < self.max_rows), self.max_rows):
+            n_outs = {1, n} if n <= min(_USUAL_TREE_ROWS, self.max_out_rows) else {1}
+            n_pasts = [room * SPLIT_KEYS - n for room in rooms if room * SPLIT_KEYS >= n]
+            for n_out in sorted(n_outs):
+                # Longer steps have one graph, whatever came before.
+                buckets = {self._bucket(kv, n, n_out, n_past): None for n_past in n_pasts or [0]}
+                slots = 3 if n == 1 and self._chooses else 1
+                yield from ((bucket, slot) for bucket in buckets for slot in range(slots))
 
     def _bucket(self, kv: GpuKvCache, n_rows: int, n_out_rows: int, n_past: int) -> Bucket:
         n = _at_least(n_rows, self.max_rows)
@@ -236,7 +263,7 @@ class GpuModel:
 
     def argmax(self, n_rows: int) -> list[int]:
         tokens = self._chosen(n_rows).tolist()
-        if any(token < 0 for token in tokens):
+        if min(tokens, default=0) < 0:
             raise NativeError("argmax", "the logits are not finite numbers, expected a sound model")
         if n_rows == 1:
             self._foresight.choose(tokens[0])
@@ -250,8 +277,14 @@ class GpuModel:
         return ids.copy(), self._log_probs[: n_rows * k].reshape(n_rows, k).copy()
 
     def _chosen(self, n: int) -> Int32s:
-        self._driver.wait(self._current.done)
+        self._wait()
         return self._current.ids[:n]
+
+    def _wait(self) -> None:
+        """For the step asked for last."""
+        if not self._current.is_waited_for:
+            self._driver.wait(self._current.done)
+            self._current.is_waited_for = True
 
     def likeliest(self, n_rows: int, k: int) -> tuple[Int32s, Floats]:
         x = self.program.result
@@ -274,8 +307,8 @@ class GpuModel:
             raise NativeError("logits", "the best is not finite, expected a sound model")
         return ids, values.view(np.float32)
 
-    def logits(self, n_rows: int) -> Floats:
-        return self._read_result(n_rows)
+    def logits(self, n_rows: int, first: int = 0) -> Floats:
+        return self._read_result(n_rows, first)
 
     def collected(self, n_rows: int) -> Floats:
         return self._read_result(n_rows)
@@ -285,10 +318,10 @@ class GpuModel:
         if (asked := self._foresight.give_up()) is not None:
             self._current = self._run(asked)
 
-    def _read_result(self, n_rows: int) -> Floats:
+    def _read_result(self, n_rows: int, first: int = 0) -> Floats:
         self._settle_result()
-        found = np.empty((n_rows, self.program.result.width), np.float32)
-        self._driver.download(found, self._result)
+        found = np.empty((n_rows - first, self.program.result.width), np.float32)
+        self._driver.download(found, self._result + first * found.itemsize * found.shape[1])
         self._driver.synchronize()
         return found
 
@@ -327,4 +360,5 @@ class GpuModel:
 
 
 def _at_least(n: int, most: int) -> int:
-    return min(next((size for size in _ROW_BUCKETS if size >= n), most), most)
+    i = bisect_left(_ROW_BUCKETS, n)
+    return min(_ROW_BUCKETS[i], most) if i < len(_ROW_BUCKETS) else most

@@ -4,7 +4,8 @@ import ctypes
 
 import numpy as np
 
-from engine.backends.backend import Int32s
+from engine import _native
+from engine.backends.backend import Bytes, Int32s
 from engine.backends.gpu.args import StepHead
 from engine.backends.gpu.driver import Driver
 
@@ -35,13 +36,11 @@ class StepInputs:
             self._arrays[name] = self._host[start : start + 4 * size].view(np.int32)
             setattr(self._head, name, self.address + start)
             start += 4 * size
-        # (rows, MOST_TREE_ROWS); NumPy is slow at what is a few bytes long.
-        self._path: memoryview = memoryview(self._arrays["path"].data).cast("B")
+        self._path: Bytes = self._arrays["path"].view(np.uint8).reshape(MOST_TREE_ROWS, -1)
 
     def fill(
         self,
         tokens: Int32s,
-        positions: Int32s,
         parents: Int32s,
         blocks: Int32s,
         n_past: int,
@@ -51,21 +50,11 @@ class StepInputs:
         head, arrays, n_rows = self._head, self._arrays, len(tokens)
         head.n_rows, head.n_past, head.n_out_rows = n_rows, n_past, len(out_rows)
         arrays["tokens"][:n_rows] = tokens
-        arrays["positions"][:n_rows] = positions
         arrays["out_rows"][: len(out_rows)] = out_rows
         arrays["blocks"][: len(blocks)] = blocks
-        is_chain = bool((parents == np.arange(-1, n_rows - 1)).all())
-        head.is_chain = is_chain
-        if is_chain:
-            arrays["depth"][:n_rows] = np.arange(n_rows)
-            return
-        paths: list[bytes] = []
-        above: list[int] = parents.tolist()
-        for row, parent in enumerate(above):
-            path = (b"" if parent < 0 else paths[parent]) + bytes((row,))
-            self._path[row * MOST_TREE_ROWS : row * MOST_TREE_ROWS + len(path)] = path
-            paths.append(path)
-        arrays["depth"][:n_rows] = [len(path) - 1 for path in paths]
+        head.is_chain = _native.fill_paths(
+            parents, n_past, arrays["positions"], arrays["depth"], self._path
+        )
 
     def upload(self) -> None:
         self._driver.upload(self.address, self._host)

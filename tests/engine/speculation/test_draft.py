@@ -11,7 +11,7 @@ TREE = DraftTree(
 
 
 def test_a_row_is_found_by_its_parent_and_token() -> None:
-    assert TREE.children() == {(0, 1): 1, (0, 2): 2, (1, 1): 3, (2, 3): 4}
+    assert TREE.children == {(0, 1): 1, (0, 2): 2, (1, 1): 3, (2, 3): 4}
 
 
 def test_the_first_rows_of_a_tree_are_a_tree() -> None:
@@ -23,4 +23,4 @@ def test_the_first_rows_of_a_tree_are_a_tree() -> None:
 
 def test_plain_decoding_is_a_tree_of_one_node() -> None:
     assert TREE.cut(0) == DraftTree.of_root(7)
-    assert DraftTree.of_root(7).children() == {}
+    assert DraftTree.of_root(7).children == {}

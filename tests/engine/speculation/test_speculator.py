@@ -152,7 +152,7 @@ def test_blocks_are_begun_before_anybody_wants_them_where_most_are_wanted(
     while n_decided < len(text) - 20:
         session.tokens = text[: n_decided - 1]
         tree = speculator.draft(session, text[:n_decided], 16)  # type: ignore[arg-type]
-        path, children = [0], tree.children()
+        path, children = [0], tree.children
         while (row := children.get((path[-1], text[n_decided]))) is not None:
             path.append(row)
             n_decided += 1

@@ -10,7 +10,7 @@ from engine.config import MOST_TREE_NODES
 from engine.speculation.controller import Controller
 from engine.speculation.costs import StepCosts
 from engine.speculation.draft import ROOT, BlockDraft, ChainDraft, DraftTree
-from engine.speculation.tree import build_tree, expected_tokens
+from engine.speculation.tree import build_tree
 
 Path = tuple[int, ...]
 
@@ -117,11 +117,6 @@ def test_growing_by_costs_leaves_out_what_no_step_would_verify(price: float) -> 
             assert n_nodes <= grown.n_nodes <= whole.n_nodes
             assert grown.cut(n_nodes) == whole.cut(n_nodes)
             assert controller.choose_size(grown).n_nodes == n_nodes
-
-
-def test_expectations_count_the_roots_own_token() -> None:
-    chain = ChainDraft((1, 2), (np.log(0.5), np.log(0.5)), "lookup")
-    assert expected_tokens(build_tree(0, None, [chain])) == pytest.approx([1.0, 1.5, 1.75])
 
 
 def test_no_source_leaves_plain_decoding() -> None:
