@@ -196,7 +196,8 @@ def decode(
             if output.is_cut:
                 break
             started = perf_counter()
-            meanwhile = partial(_look_ahead, tree, speculator)
+            is_greedy = sampler.is_greedy and healing.allowed() is None
+            meanwhile = partial(_look_ahead, tree, speculator, session, is_greedy)
             verified = session.verify(tree.tokens, tree.parents, meanwhile=meanwhile)
             verify_ms = _ms_since(started)
             path, goes_on = walk(tree, verified, decide)
@@ -209,9 +210,9 @@ def decode(
     return output.finish()
 
 
-def _look_ahead(tree: DraftTree, speculator: Speculator) -> None:
+def _look_ahead(tree: DraftTree, speculator: Speculator, session: Session, is_greedy: bool) -> None:
     """What need not wait for the results of a step."""
-    speculator.settle()
+    speculator.look_ahead(session, is_greedy=is_greedy)
     _ = tree.children
 
 

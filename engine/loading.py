@@ -75,7 +75,9 @@ def load_model(file: GgufFile, config: EngineConfig) -> LoadedModel:
     drafter = None
     if drafter_file is not None and block_program is not None:
         n_rows = drafter_file.spec.block_size
-        block = backend.model(block_program, loaded, max_rows=n_rows, max_out_rows=n_rows)
+        block = backend.model(
+            block_program, loaded, max_rows=n_rows, max_out_rows=n_rows, below=model
+        )
         drafter = DFlashDrafter.of_file(drafter_file, block)
     models = [model] if drafter is None else [model, drafter.model]
     return LoadedModel(

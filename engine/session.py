@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from engine.backends.backend import KV_BLOCK_TOKENS, Bytes, Floats, Int32s, KvCache, Model
 from engine.errors import ContextOverflowError, RequestError
-from engine.kv_blocks import BlockPool, BlockTable, Copy
+from engine.kv_blocks import BlockPool, BlocksExhaustedError, BlockTable, Copy
 from engine.speculation.draft import ROOT
 
 
@@ -79,6 +79,7 @@ class Session:
         self._n_ctx = n_ctx
         self._table = BlockTable(pool, KV_BLOCK_TOKENS)
         self._verified: tuple[int, ...] = ()
+        self._is_followed = False
         self.tokens: list[int] = []
 
     @property
@@ -139,12 +140,29 @@ class Session:
         self._step(model, tokens, range(ROOT, len(tokens) - 1), out_rows)
         self._rewind()
 
+    def draft_below(self, model: Model, tokens: Sequence[int], out_rows: Sequence[int]) -> bool:
+        """As `run_block`, below what the tree being verified decides greedily, before it is known:
+        for the time of `verify` that is left to do something else, where all rows' results were
+        asked for and the beginning of that path is what will be accepted. tokens[0] is found
+        together with it. False where there is no room or it was cancelled: nothing was begun."""
+        n_past = len(self.tokens)
+        n_most = n_past + len(self._verified) + len(tokens)
+        if n_most > self._n_ctx:
+            return False
+        try:
+            self._copy(self._table.grow_to(n_most))
+        except BlocksExhaustedError:
+            return False
+        ids = self._table.ids
+        self._is_followed = model.follow(self._kv, _ints(tokens), ids, n_past, _ints(out_rows))
+        return self._is_followed
+
     def accept(self, path: Sequence[int]) -> None:
         """Commits the rows of the last verified tree that `path` names, root first."""
         n_past = len(self.tokens)
         # Rows ascend along a path, so a source is never overwritten early.
         moved = [(row, depth) for depth, row in enumerate(path) if row != depth]
-        if moved:
+        if moved and not self._is_followed:
             slot = self._slot
             self._kv.move_positions([(slot(n_past + a), slot(n_past + b)) for a, b in moved])
         self.tokens += [self._verified[row] for row in path]
@@ -227,7 +245,7 @@ class Session:
             raise StepCancelled
 
     def _rewind(self) -> None:
-        self._verified = ()
+        self._verified, self._is_followed = (), False
         self._table.truncate(len(self.tokens))
 
     def _copy(self, copies: list[Copy]) -> None:

@@ -48,6 +48,7 @@ class Model(Protocol):
     """
 
     is_concurrent: bool
+    can_follow: bool  # another model's steps
     program: Program
     max_rows: int
     max_out_rows: int
@@ -67,6 +68,15 @@ class Model(Protocol):
         tokens, parents (T): a row continues the row that is its parent, which precedes it, or
         with -1 the n_past tokens before the step; blocks are the sequence's, in logical order.
         """
+        ...
+
+    def follow(
+        self, kv: KvCache, tokens: Int32s, blocks: Int32s, n_past: int, out_rows: Int32s
+    ) -> bool:
+        """As `step`, of a chain below what the latest step of the model before it decides
+        greedily: a tree after `n_past` tokens, all of whose rows are selected. Its first token and
+        all positions are found when they are known; the rows that were right are moved together
+        then, as `KvCache.move_positions` would. `blocks` must have room for both steps."""
         ...
 
     def prepare_some(self, kv: KvCache) -> bool:
@@ -146,8 +156,9 @@ class Backend(Protocol):
         *,
         max_rows: int,
         max_out_rows: int,
+        below: Model | None = None,
     ) -> Model:
-        """Models of one backend never step at the same time."""
+        """Models of one backend never step at once; the new one may follow steps of `below`."""
         ...
 
     def attention_shares(

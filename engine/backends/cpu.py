@@ -129,6 +129,7 @@ class CpuModel:
     """
 
     is_concurrent = False
+    can_follow = False
 
     def __init__(
         self,
@@ -173,6 +174,11 @@ class CpuModel:
         native = cast(KvCache, kv).native
         positions = _positions(parents, n_past)
         return self._plan.step(native, tokens, positions, parents, blocks, n_past, out_rows)
+
+    def follow(
+        self, kv: backend.KvCache, tokens: Int32s, blocks: Int32s, n_past: int, out_rows: Int32s
+    ) -> bool:
+        raise NotImplementedError("nothing waits for the processor's steps")
 
     def prepare_some(self, kv: backend.KvCache) -> bool:
         return False
@@ -258,7 +264,13 @@ class CpuBackend:
         return KvCache(layers, n_blocks, kv_type)
 
     def model(
-        self, program: Program, weights: Mapping[str, Bytes], *, max_rows: int, max_out_rows: int
+        self,
+        program: Program,
+        weights: Mapping[str, Bytes],
+        *,
+        max_rows: int,
+        max_out_rows: int,
+        below: backend.Model | None = None,
     ) -> CpuModel:
         model = CpuModel(
             program,

@@ -8,9 +8,9 @@ from itertools import accumulate
 from math import ceil
 from typing import NamedTuple
 
-from engine import _native
 from engine.speculation.costs import StepCosts
 from engine.speculation.draft import DraftTree
+from engine.speculation.tree import best_size
 
 _LEAST_GAIN = 1.03  # over plain decoding, or the estimate's own error decides
 _PROMISING_TOKENS, _REFUSED_STEPS, _TRIED_NODES = 2.0, 64, 7
@@ -61,9 +61,7 @@ class Controller:
         mistaken, and only real steps correct them.
         """
         costs = self.costs
-        n_best, rate, plain_rate, n_expected = _native.best_size(
-            tree.log_probs, costs.table, costs.most_rows
-        )
+        n_best, rate, plain_rate, n_expected = best_size(tree, costs)
         if rate > _LEAST_GAIN * plain_rate:
             return Choice(n_best, rate)
         if n_expected >= _PROMISING_TOKENS:

@@ -48,6 +48,13 @@ class DFlashDrafter:
         session.run_block(self.model, tokens, range(1, n_rows))
         return partial(self._read, n_rows - 1)
 
+    def begin_below(self, session: Session, n_rows: int) -> Callable[[], BlockDraft] | None:
+        if not self.model.can_follow:
+            return None
+        tokens = [self.mask_token] * n_rows  # the first is found on the way
+        is_begun = session.draft_below(self.model, tokens, range(1, n_rows))
+        return partial(self._read, n_rows - 1) if is_begun else None
+
     def _read(self, n_depths: int) -> BlockDraft:
         ids, log_probs = self.model.top_k(n_depths)
         return BlockDraft(ids if self.vocabulary is None else self.vocabulary[ids], log_probs)

@@ -86,6 +86,11 @@ class Drafter(Protocol):
         """Whether the host is free while a block is drafted."""
         ...
 
+    def begin_below(self, session: "Session", n_rows: int) -> Callable[[], BlockDraft] | None:
+        """As `begin`, below what the tree that the session is verifying decides greedily, before it
+        is known (Session.draft_below). None where that cannot be."""
+        ...
+
     def begin(self, session: "Session", last_token: int, n_rows: int) -> Callable[[], BlockDraft]:
         """Begins to draft what follows the committed tokens and `last_token`, which is not
         committed yet; what comes back waits for the draft, and may be left alone.

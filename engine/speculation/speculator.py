@@ -81,6 +81,7 @@ class Speculator:
         self._drafter = drafter
         self._tree_budget = tree_budget
         self._block: BlockDraft | None = None
+        self._below: _Begun | None = None  # the step under way
         self._last: _Step | None = None
         self._n_seen = 0
         self._counts = _Counts()
@@ -109,7 +110,9 @@ class Speculator:
         has_room = max_depth > 0 and (self._lookup or self._drafter)
         most_rows = self._most_block_rows(max_depth) if has_room else 0
         n_foreseen = self._foreseen_rows(most_rows)
-        begun = self._begin_block(session, decided[-1], n_foreseen) if n_foreseen else None
+        begun, self._below = self._below, None
+        if begun is None and n_foreseen:
+            begun = self._begin_block(session, decided[-1], n_foreseen)
         if self._lookup is not None:
             self._lookup.commit(new)
         if meanwhile() and has_room:
@@ -144,6 +147,18 @@ class Speculator:
             n_of_block = sum(BLOCK_SOURCE in tree.sources[row] for row in step.path)
             self._controller.observe_block(len(block.ids), n_of_block, tree.n_nodes)
         self._controller.look_ahead()
+
+    def look_ahead(self, session: Session, *, is_greedy: bool) -> None:
+        """Uses the time of a step under way: learns from the one before and, where the step is
+        decided greedily, begins to draft below it."""
+        self.settle()
+        n_rows = self._foreseen_rows(0 if self._drafter is None else self._drafter.block_rows)
+        if not is_greedy or not n_rows:
+            return
+        assert self._drafter is not None
+        read = self._drafter.begin_below(session, n_rows)
+        # It takes no time but that of waiting for it.
+        self._below = None if read is None else _Begun(read, n_rows, 0.0)
 
     def report(self, n_tokens: int, decode_ms: float) -> SpeculationReport:
         """Everything counted, for a request that decided `n_tokens` in `decode_ms`."""

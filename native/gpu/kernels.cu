@@ -1,6 +1,7 @@
 // All kernels in one translation unit, for every platform (platform.h).
 #include "attention.h"
 #include "choose.h"
+#include "follow.h"
 #include "linear.h"
 #include "linear_one.h"
 #include "merge.h"

@@ -2,6 +2,7 @@
 #define KV_Q8_0
 
 #include "attention.h"
+#include "follow.h"
 #include "kv.h"
 #include "prefill.h"
 #include "sparse.h"

@@ -178,6 +178,17 @@ class KvMoveArgs(Structure):
     ]
 
 
+class FollowArgs(Structure):
+    _fields_ = [
+        ("tree", _address),
+        ("chosen", _address),
+        ("next", _address),
+        ("memory", _address),
+        ("layers", _address),
+        ("block_stride", c_int64),
+    ]
+
+
 class AttentionArgs(Structure):
     _fields_ = [
         ("step", _address),

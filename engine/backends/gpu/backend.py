@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 
-from engine.backends.backend import Bytes, Floats, Halves
+from engine.backends.backend import Bytes, Floats, Halves, Model
 from engine.backends.gpu.defaults import defaults_of
 from engine.backends.gpu.device_weights import MOST_POSITIONS, DeviceWeights
 from engine.backends.gpu.driver import Driver
@@ -69,8 +69,15 @@ class GpuBackend:
         return GpuKvCache(self._driver, self._functions, layers, n_blocks, kv_type)
 
     def model(
-        self, program: Program, weights: Mapping[str, Bytes], *, max_rows: int, max_out_rows: int
+        self,
+        program: Program,
+        weights: Mapping[str, Bytes],
+        *,
+        max_rows: int,
+        max_out_rows: int,
+        below: Model | None = None,
     ) -> GpuModel:
+        assert below is None or isinstance(below, GpuModel), "the model is another backend's"
         return GpuModel(
             program,
             weights,
@@ -80,6 +87,7 @@ class GpuBackend:
             max_rows=max_rows,
             max_out_rows=max_out_rows,
             usual_positions=self._n_ctx,
+            below=below,
         )
 
     def attention_shares(

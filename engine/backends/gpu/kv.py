@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from engine.backends.backend import KV_BLOCK_TOKENS, Bytes
-from engine.backends.gpu.args import MOST_MOVES, KvMoveArgs, KvPlace
-from engine.backends.gpu.driver import Driver, Function
+from engine.backends.gpu.args import MOST_MOVES, FollowArgs, KvMoveArgs, KvPlace
+from engine.backends.gpu.driver import Address, Driver, Function
 from engine.backends.gpu.source import kernel_of
 from engine.config import KvCacheType
 from engine.ops import KvLayer
@@ -41,6 +41,7 @@ class GpuKvCache:
         self._driver, self._layers = driver, tuple(layers)
         self.kv_type: KvCacheType = kv_type
         self._move = functions(kernel_of("kv_move", kv_type))
+        self._follow = functions(kernel_of("follow", kv_type))
         self.n_writes = 0
         self.block_bytes = block_bytes(layers, kv_type)
         self._memory = driver.allocate(max(n_blocks * self.block_bytes, 1))
@@ -74,6 +75,13 @@ class GpuKvCache:
             for to, move in zip(args.moves, some, strict=False):
                 to[:] = move
             self._driver.launch(self._move, (len(self._layers), 1, 1), _THREADS, args)
+
+    def follow(self, tree: Address, chosen: Address, following: Address) -> None:
+        """Moves what the rows of the step at `tree` decided, who found `chosen` likeliest, as
+        `move_positions` would, and has the step at `following` continue it."""
+        stride = self.block_bytes // _HALF_BYTES
+        args = FollowArgs(tree, chosen, following, self._memory, self._table_address, stride)
+        self._driver.launch(self._follow, (len(self._layers), 1, 1), _THREADS, args)
 
     def read_block(self, block: int) -> Bytes:
         content = np.empty(self.block_bytes, np.uint8)

@@ -30,6 +30,9 @@ from engine.program import Program
 _ROW_BUCKETS = (1, 4, 8, 16, 24, 32, 48, 64, 128, 256, 512)
 # What is recorded before it is asked for: to record a graph takes as long as several steps.
 _USUAL_TREE_ROWS, _USUAL_KEYS = 32, 4096
+# What a graph begins with: the inputs it is given (0), the token that was chosen before, with
+# results in turn (1, 2), or inputs below what another model's rows decided.
+_BELOW = 3
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,9 @@ class GpuModel:
         max_rows: int,
         max_out_rows: int,
         usual_positions: int,
+        below: "GpuModel | None" = None,
     ) -> None:
+        self.can_follow, self._below = below is not None, below
         self.program, self.max_rows, self.max_out_rows = program, max_rows, max_out_rows
         self._driver, self._functions, self._device = driver, functions, device
         self._most_rows = {Rows.STEP: max_rows, Rows.SELECTED: max_out_rows}
@@ -148,8 +153,25 @@ class GpuModel:
         slot = 2 if self._current is self._results[1] else 1
         return self._run_graph(kv, self._bucket(kv, 1, 1, asked.n_past + 1), slot)
 
+    def follow(
+        self, kv: KvCache, tokens: Int32s, blocks: Int32s, n_past: int, out_rows: Int32s
+    ) -> bool:
+        assert isinstance(kv, GpuKvCache), "the cache is another backend's"
+        below = self._below
+        # A step that was begun early is no longer the one to follow.
+        if self._is_cancelled or below is None or below._coming is not None:
+            return False
+        self._wait()
+        n_rows = len(tokens)
+        parents = np.arange(-1, n_rows - 1, dtype=np.int32)
+        self._inputs.fill(tokens, parents, blocks, n_past, out_rows)
+        n_room = KV_BLOCK_TOKENS * len(blocks)
+        bucket = self._bucket(kv, n_rows, len(out_rows), n_room - n_rows)
+        self._current = self._run_graph(kv, bucket, _BELOW)
+        return True
+
     def _run_graph(self, kv: GpuKvCache, bucket: Bucket, slot: int) -> "_Results":
-        results = self._results[slot]
+        results = self._results[slot % _BELOW]
         self._driver.run(self._graph(kv, bucket, slot))
         self._driver.mark(results.done)
         results.is_waited_for = False
@@ -182,8 +204,9 @@ class GpuModel:
             for n_out in sorted(n_outs):
                 # Longer steps have one graph, whatever came before.
                 buckets = {self._bucket(kv, n, n_out, n_past): None for n_past in n_pasts or [0]}
-                slots = 3 if n == 1 and self._chooses else 1
-                yield from ((bucket, slot) for bucket in buckets for slot in range(slots))
+                slots = [0, *([1, 2] if n == 1 and self._chooses else [])]
+                slots += [_BELOW] if self.can_follow else []
+                yield from ((bucket, slot) for bucket in buckets for slot in slots)
 
     def _bucket(self, kv: GpuKvCache, n_rows: int, n_out_rows: int, n_past: int) -> Bucket:
         n = _at_least(n_rows, self.max_rows)
@@ -197,13 +220,20 @@ class GpuModel:
     def _launch(self, bucket: Bucket, kv: GpuKvCache, slot: int) -> None:
         if slot == 0:
             self._inputs.upload()
+        elif slot == _BELOW:
+            assert self._below is not None
+            self._inputs.upload()
+            kv.follow(
+                self._below._inputs.address, self._below._scratch["ids"], self._inputs.address
+            )
+            self._driver.fence()
         else:
             args = AdvanceArgs(self._inputs.address, self._scratch["ids"])
             self._driver.launch(self._functions("advance"), (1, 1, 1), 32, args)
             self._driver.fence()
         for launch in self._launches:
             self._launch_one(launch, bucket, kv)
-        self._driver.download(self._results[slot].ids, self._scratch["ids"])
+        self._driver.download(self._results[slot % _BELOW].ids, self._scratch["ids"])
         if self._log_probs.size:
             self._driver.download(self._log_probs, self._scratch["values"])
 

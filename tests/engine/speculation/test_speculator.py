@@ -40,6 +40,9 @@ class FakeDrafter:
         self.rng = np.random.default_rng(0)
         self.n_blocks = self.n_read = 0
 
+    def begin_below(self, session: Session, n_rows: int) -> None:
+        return None
+
     def begin(self, session: Session, last_token: int, n_rows: int) -> Callable[[], BlockDraft]:
         self.n_blocks += 1
         n_past = len(session.tokens) + 1
