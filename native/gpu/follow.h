@@ -7,8 +7,8 @@
 struct FollowArgs {
     const Step* tree;   // the step before, all of whose rows are selected
     const int* chosen;  // (T) each row's likeliest token
-    Step* next;         // a chain below what is decided: of its first row the token is not known yet
-    uint16* memory;     // of the cache that both work in, as in KvMoveArgs
+    Step* next;      // a chain below what is decided: of its first row the token is not known yet
+    uint16* memory;  // of the cache that both work in, as in KvMoveArgs
     const int64* layers;
     int64 block_stride;
 };
@@ -36,8 +36,7 @@ DEV void follow_down(const FollowArgs& a, const Step& tree, Followed& f) {
         int n = 0, at = 0;
         f.path[n++] = 0;
         for (int child = 1; child < tree.n_rows && child < kMostTree; ++child)
-            if (f.parents[child] == at && f.tokens[child] == f.chosen[at])
-                f.path[n++] = at = child;
+            if (f.parents[child] == at && f.tokens[child] == f.chosen[at]) f.path[n++] = at = child;
         f.n = n;
         f.last = f.chosen[at] < 0 ? 0 : f.chosen[at];  // where the logits were no numbers
     }

@@ -24,10 +24,11 @@ N_ROWS = 8
 
 
 @pytest.fixture(scope="module", params=KV_TYPES)
-def engine(
-    request: pytest.FixtureRequest, host_compiler: None, tmp_path_factory: pytest.TempPathFactory
-) -> Engine:
-    return load(tmp_path_factory.mktemp("model"), "emulated", request.param)
+def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Engine:
+    name = request.config.getoption("--gpu")
+    if name == "emulated":
+        request.getfixturevalue("host_compiler")
+    return load(tmp_path_factory.mktemp("model"), name, request.param)
 
 
 def load(folder: Path, backend: str, kv_type: KvCacheType = "f16", n_ctx: int = 256) -> Engine:
