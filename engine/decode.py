@@ -60,7 +60,7 @@ class HealingConstraint:
         longer = self._tokenizer.ids_starting_with(self._pending)
         shorter = self._tokenizer.ids_that_prefix(self._pending)
         # No token is of both kinds. A third of a vocabulary may start with a space.
-        found = np.sort(np.concatenate((longer, shorter)))
+        found = np.insert(longer, np.searchsorted(longer, shorter), shorter)
         return found if len(found) else None
 
     def consume(self, token_bytes: bytes) -> bytes:

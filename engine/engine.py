@@ -251,9 +251,10 @@ class Engine:
             self._set_cancelled(False)
 
     def prepare_some(self) -> bool:
-        """Uses a moment in which nothing is asked for: makes ready what steps on a GPU need, then
-        measures a model of a shape that is new here. False once there is nothing to do. Raises
-        NativeError."""
+        """Uses a moment in which nothing is asked for: makes ready what healing and steps on a GPU
+        need, then measures a model of a shape that is new here. False once there is nothing to do.
+        Raises NativeError."""
+        self.tokenizer.prepare()
         if any(model.prepare_some(self._kv) for model in self._models()):
             return True
         return self._calibrating is not None and self._calibrating.run_some()
@@ -263,6 +264,7 @@ class Engine:
         on the processor, where steps are measured when a model is first loaded."""
         if self._calibrating is None:
             return None
+        self.tokenizer.prepare()
         for model in self._models():
             while model.prepare_some(self._kv):
                 pass

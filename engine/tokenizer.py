@@ -186,6 +186,11 @@ class Tokenizer:
         """The text of tokens, with U+FFFD for what is not UTF-8."""
         return b"".join(self._pieces[token] for token in ids).decode(errors="replace")
 
+    def prepare(self) -> None:
+        """Sorts the tokens' texts, unless that was done: it takes a tenth of a second, and is
+        needed when a text is continued within a word."""
+        _ = self._sorted_pieces
+
     def ids_starting_with(self, prefix: bytes) -> npt.NDArray[np.int64]:
         """The ids, ascending, of the tokens whose text is `prefix` or goes on after it."""
         pieces, order = self._sorted_pieces

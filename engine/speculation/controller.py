@@ -20,7 +20,7 @@ BLOCK_ROWS = (4, 8, 12, 16)  # as drafters are trained; and few rows where littl
 _GUESSED_SURVIVAL = 0.65  # of a path from depth to depth, until there is experience
 _GUESSED_DRAFT_SHARE = 0.4  # of a plain step, until the first draft
 _LEARNING_RATE = 0.1
-_LEAST_DRAFTED_SHARE = 0.5  # of steps, for blocks to be begun before it is known who wants them
+_LEAST_WANTED_SHARE = 0.5  # of blocks, for them to be begun before it is known whether they are
 
 
 class Choice(NamedTuple):
@@ -50,7 +50,8 @@ class Controller:
         self._survival = [_GUESSED_SURVIVAL**depth for depth in range(n_depths)]
         self._best_blocks: dict[int, _Block | None] = {}  # by most rows
         self._n_nodes = 8.0  # verified after a block was drafted
-        self._drafted_share = 0.0  # of the latest steps
+        # How often a block is wanted after a step that wanted none, and after one that did.
+        self._wanted_after, self._was_wanted = [0.0, 0.0], False
         self._n_undrafted = 0
         self._n_refused = 0
 
@@ -77,7 +78,9 @@ class Controller:
         if block is None:
             return 0
         is_better = block.n_tokens / block.ms > rate
-        self._drafted_share += _LEARNING_RATE * (is_better - self._drafted_share)
+        share = self._wanted_after[self._was_wanted]
+        self._wanted_after[self._was_wanted] = share + _LEARNING_RATE * (is_better - share)
+        self._was_wanted = is_better
         if is_better:
             return block.n_rows
         lost_ms = block.ms - block.n_tokens / rate
@@ -90,7 +93,7 @@ class Controller:
         """Rows of the block to begin before it is known what is to be had without one; 0 where most
         are not wanted in the end."""
         block = self._best_block(most_rows)
-        is_likely = self._drafted_share >= _LEAST_DRAFTED_SHARE
+        is_likely = self._wanted_after[self._was_wanted] >= _LEAST_WANTED_SHARE
         return block.n_rows if block is not None and is_likely else 0
 
     def look_ahead(self) -> None:

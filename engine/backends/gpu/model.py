@@ -106,6 +106,7 @@ class GpuModel:
         self._chooses = any(isinstance(op, Argmax) for op in program.ops)
         self._foresight = Foresight()
         self._n_writes = 0  # to the cache of the last step, with it
+        self._row: Floats | None = None
         self._is_cancelled = False
 
     # ---- a step ----
@@ -350,10 +351,20 @@ class GpuModel:
 
     def _read_result(self, n_rows: int, first: int = 0) -> Floats:
         self._settle_result()
-        found = np.empty((n_rows - first, self.program.result.width), np.float32)
+        found = self._room(n_rows - first)
         self._driver.download(found, self._result + first * found.itemsize * found.shape[1])
         self._driver.synchronize()
         return found
+
+    def _room(self, n_rows: int) -> Floats:
+        """For results. That of a single row, which who samples or heals asks for, is used again and
+        copied to without waiting for pages."""
+        width = self.program.result.width
+        if n_rows != 1 or not self._chooses:
+            return np.empty((n_rows, width), np.float32)
+        if self._row is None:
+            self._row = self._driver.allocate_host(4 * width).view(np.float32).reshape(1, width)
+        return self._row
 
     # ---- memory ----
 
