@@ -11,6 +11,7 @@ from engine.backends.arena import activations_of
 from engine.backends.gpu.defaults import defaults_of
 from engine.backends.gpu.fusing import (
     AttentionRound,
+    HeadsWrite,
     KvStore,
     Linears,
     RopeWrite,
@@ -66,8 +67,9 @@ def count(
             case _:
                 is_split = isinstance(op, Argmax)
                 other = _activation_bytes(op, n_rows, n_out)
-                if isinstance(op, RopeWrite):
-                    kv = op.write.kv
+                turned = op.turned if isinstance(op, HeadsWrite) else op
+                if isinstance(turned, RopeWrite):
+                    kv = turned.write.kv
                     other += 2 * n_rows * kv.n_kv * kv.head_dim * HALF_BYTES
                 found.append(Work(type(op).__name__, 1 + is_split, other_bytes=other))
     return [*found, *extra]

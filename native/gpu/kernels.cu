@@ -2,6 +2,7 @@
 #include "attention.h"
 #include "choose.h"
 #include "follow.h"
+#include "heads.h"
 #include "linear.h"
 #include "linear_one.h"
 #include "merge.h"

@@ -3,6 +3,7 @@
 
 #include "attention.h"
 #include "follow.h"
+#include "heads.h"
 #include "kv.h"
 #include "prefill.h"
 #include "sparse.h"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from engine.backends.gpu.backend import DEFAULT_POSITIONS, GpuBackend
-from engine.backends.gpu.launch import SPLIT_KEYS
+from engine.backends.gpu.launch import SPLIT_KEYS, Bucket
 from engine.config import KvCacheType
 from engine.errors import NativeError
 from engine.ops import Activation, Weight
@@ -174,6 +174,46 @@ def test_linear_ops_turn_as_a_kernel_of_its_own_does(
     fused = heads.runner(any_lanes, x, kv_type=kv_type).run()
     apart = heads.runner(any_lanes, x, kv_type=kv_type, shows_keys=True).run()
     np.testing.assert_array_equal(apart[:, : heads.n_head * heads.dims], fused)
+
+
+@pytest.mark.parametrize("kv_type", KV_TYPES)
+@pytest.mark.parametrize(
+    ("dims", "is_neox", "n_turned", "takes_selected"),
+    [(32, True, 32, False), (64, False, 64, True), (128, True, 64, False)],
+)
+def test_heads_are_normalized_where_they_are_turned(
+    emulated: GpuBackend,
+    kv_type: KvCacheType,
+    dims: int,
+    is_neox: bool,
+    n_turned: int,
+    takes_selected: bool,
+) -> None:
+    """Norms that somebody else reads, too, have kernels of their own: the bits are the same."""
+    heads, x = Heads(6, 2, dims), rows_of(5)
+    norms = {name: f32_weight(name, rows_of(1, dims, i)[0]) for i, name in enumerate(("qn", "kn"))}
+    named = heads.named() | norms
+    frequencies = heads.frequencies()[: n_turned // 2]
+
+    def run(*, is_read: bool) -> np.ndarray:
+        def build(p: Program, a: Activation) -> Activation:
+            k, v = (p.linear(a, named[name][0]) for name in "kv")
+            q = p.linear(p.select_rows(a) if takes_selected else a, named["q"][0])
+            q, k = p.rms_norm(q, named["qn"][0], 1e-6), p.rms_norm(k, named["kn"][0], 1e-6)
+            shown = [p.silu_mul(q, q)] if is_read else []
+            q, k = (p.rope(t, frequencies, dims, is_neox=is_neox) for t in (q, k))
+            kv = p.kv_layer(heads.n_kv, dims)
+            p.kv_write(kv, k, v)
+            out = p.attention(q, kv, heads.n_head, dims**-0.5)
+            return p.concat([out, *shown])
+
+        runner = ProgramRunner(build, x, named, kv_type=kv_type, backend=emulated)
+        names = [launch.kernel(Bucket(8, 8, 1, kv_type)) for launch in runner.model._launches]
+        assert any(name.startswith("heads_write") for name in names) != is_read
+        return step(runner, list(range(5)), out_rows=[1, 4])
+
+    apart = run(is_read=True)
+    np.testing.assert_array_equal(apart[:, : heads.n_head * dims], run(is_read=False))
 
 
 def test_keys_that_are_no_numbers_are_not_hidden(emulated: GpuBackend) -> None:

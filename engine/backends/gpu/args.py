@@ -152,6 +152,18 @@ class RopeWriteArgs(Structure):
     ]
 
 
+class HeadsArgs(Structure):
+    _fields_ = [
+        ("turning", RopeWriteArgs),
+        ("q_from", _address),
+        ("k_from", _address),
+        ("q_weight", _address),
+        ("k_weight", _address),
+        ("eps", c_float),
+        ("pad", c_int),
+    ]
+
+
 class KvStoreArgs(Structure):
     _fields_ = [
         ("step", _address),

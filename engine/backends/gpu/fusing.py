@@ -24,6 +24,8 @@ from engine.ops import (
     Weight,
 )
 
+MOST_HEAD_DIMS = 256  # native/gpu/heads.h: kMostHeadDims
+
 
 class Source(IntEnum):
     """What is rounded, as native/gpu/rounding.h counts it."""
@@ -122,6 +124,20 @@ class RopeWrite(Op):
 
 
 @dataclass(frozen=True, eq=False)
+class HeadsWrite(Op):
+    """A RopeWrite whose keys, and queries if there are any, are normalized before, each head for
+    itself; `inputs` are what they come from."""
+
+    turned: RopeWrite
+    k: Activation
+    v: Activation
+    q: Activation | None
+    k_norm: RmsNorm
+    q_norm: RmsNorm | None
+    inputs: tuple[Activation, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class KvStore(Op):
     """What a KV cache in q8_0 asks for and one in f16 does not: k and v, written and turned as
     floats, are rounded into it, and q, which attention alone reads from then on, is rotated in
@@ -150,7 +166,8 @@ def fuse(ops: Sequence[Op], result: Activation) -> list[Op]:
     """The same numbers from fewer launches. Raises NativeError for a Rope that no KvWrite or
     Attention follows."""
     rounded = _round(_gate(ops, result), result)
-    merged = _merge(_round_attention(_turn(rounded), result))
+    turned = _norm_heads(_turn(rounded), result)
+    merged = _merge(_round_attention(turned, result))
     return _let_linears_round(_store(_let_linears_turn(merged), result))
 
 
@@ -223,6 +240,35 @@ def _turn(ops: Sequence[Op]) -> list[Op]:
     if ropes:
         raise NativeError("lowering", "a Rope whose keys are never written")
     return turned
+
+
+def _norm_heads(ops: Sequence[Op], result: Activation) -> list[Op]:
+    """Has what turns and stores heads normalize them, where nobody else sees them as they were."""
+    n_uses = _n_uses(ops)
+    makers = {op.out: op for op in ops if isinstance(op, RmsNorm) and op.out is not result}
+
+    def norm_of(x: Activation, n_readers: int, dims: int) -> RmsNorm | None:
+        norm = makers.get(x)
+        is_alone = norm is not None and n_uses[x] == 1 + n_readers and n_uses[norm.x] == 2
+        return norm if norm is not None and is_alone and norm.weight.n_cols == dims else None
+
+    done: dict[Op, Op | None] = {}
+    for op in ops:
+        if not isinstance(op, RopeWrite) or op.rope is None:
+            continue
+        dims = op.write.kv.head_dim
+        k_norm = norm_of(op.k, 1, dims)
+        q_norm = None if op.q is None else norm_of(op.q, 2, dims)  # attention reads it, too
+        if k_norm is None or dims > MOST_HEAD_DIMS or (q_norm is None) != (op.q is None):
+            continue
+        norms = [k_norm] if q_norm is None else [k_norm, q_norm]
+        if any(norm.eps != k_norm.eps for norm in norms):
+            continue
+        inputs = tuple(norm.x for norm in norms)
+        done |= dict.fromkeys(norms)
+        done[op] = HeadsWrite(op, op.k, op.v, op.q, k_norm, q_norm, inputs)
+    found = (done.get(op, op) for op in ops)
+    return [op for op in found if op is not None]
 
 
 def _is_alike(a: Rope, b: Rope | None) -> bool:
@@ -372,7 +418,8 @@ def _store(ops: Sequence[Op], result: Activation) -> list[Op]:
         elif not rotated.isdisjoint(activations_of(op)):
             raise NativeError("lowering", "queries that are read after their attention")
         found.append(op)
-        store = _store_of(op) if isinstance(op, RopeWrite) else op
+        turned = op.turned if isinstance(op, HeadsWrite) else op
+        store = _store_of(turned) if isinstance(turned, RopeWrite) else op
         if isinstance(store, KvStore):
             found += [] if store is op else [store]
             rotated |= set() if store.q is None else {store.q}

@@ -11,6 +11,7 @@ from engine.backends.gpu.device_weights import DeviceWeights, Matrix
 from engine.backends.gpu.driver import Address
 from engine.backends.gpu.fusing import (
     AttentionRound,
+    HeadsWrite,
     KvStore,
     Linears,
     Part,
@@ -85,6 +86,8 @@ class Lowering:
                 return self._linears(op)
             case RopeWrite():
                 return [self._rope_write(op)]
+            case HeadsWrite():
+                return [self._heads_write(op)]
             case KvStore():
                 return [self._kv_store(op)]
             case Attention():
@@ -255,21 +258,37 @@ class Lowering:
     # ---- keys and values ----
 
     def _rope_write(self, op: RopeWrite) -> Launch:
+        kv_layer, make = op.write.kv, self._rope_write_args(op)
+        n_pairs = 0 if op.rope is None else len(op.rope.inverse_frequencies)
+        n_turned = 0 if op.q is None else op.q.width // kv_layer.head_dim * n_pairs
+        n_items = n_turned + op.k.width - kv_layer.n_kv * n_pairs + op.v.width
+        n_x = ceil_div(n_items, THREADS)
+        return Launch(
+            lambda b: b.of_cache("rope_write"), lambda b: (n_x, b.n_rows, 1), lambda _, kv: make(kv)
+        )
+
+    def _rope_write_args(self, op: RopeWrite) -> Callable[[GpuKvCache], A.RopeWriteArgs]:
         kv_layer, rope, q = op.write.kv, op.rope, op.q
         n_pairs = 0 if rope is None else len(rope.inverse_frequencies)
         n_head = 0 if q is None else q.width // kv_layer.head_dim
         addresses = (0 if q is None else self._place(q), self._place(op.k), self._place(op.v))
         table = 0 if rope is None else self._device.turns(rope.inverse_frequencies)
+        return lambda kv: A.RopeWriteArgs(
+            self._step, kv.place(kv_layer), *addresses, table, n_head, n_pairs,
+            rope is not None and rope.is_neox, q is not None and _is_selected(q),
+        )  # fmt: skip
 
-        def make(_: Bucket, kv: GpuKvCache) -> ctypes.Structure:
-            return A.RopeWriteArgs(
-                self._step, kv.place(kv_layer), *addresses, table, n_head, n_pairs,
-                rope is not None and rope.is_neox, q is not None and _is_selected(q),
-            )  # fmt: skip
+    def _heads_write(self, op: HeadsWrite) -> Launch:
+        turning, norms = self._rope_write_args(op.turned), (op.q_norm, op.k_norm)
+        sources = [0 if norm is None else self._place(norm.x) for norm in norms]
+        weights = [0 if norm is None else self._vector(norm.weight) for norm in norms]
 
-        n_items = n_head * n_pairs + op.k.width - kv_layer.n_kv * n_pairs + op.v.width
-        n_x = ceil_div(n_items, THREADS)
-        return Launch(lambda b: b.of_cache("rope_write"), lambda b: (n_x, b.n_rows, 1), make)
+        def make(_: Bucket, kv: GpuKvCache) -> A.HeadsArgs:
+            return A.HeadsArgs(turning(kv), *sources, *weights, op.k_norm.eps, 0)
+
+        widths = [x.width for x in (op.q, op.k, op.v) if x is not None]
+        n_x = ceil_div(sum(widths) // op.turned.write.kv.head_dim, THREADS // 32)
+        return Launch(lambda b: b.of_cache("heads_write"), lambda b: (n_x, b.n_rows, 1), make)
 
     def _kv_store(self, op: KvStore) -> Launch:
         q, dims = op.q, op.kv.head_dim
