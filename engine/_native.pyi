@@ -23,6 +23,9 @@ def grow_tree(
 def best_size(
     log_probs: tuple[float, ...], costs: NDArray[np.float64], most_rows: int
 ) -> tuple[int, float, float, float]: ...
+def find_occurrences(
+    ids: NDArray[np.int32], n: int, low: int, high: int, near: int, most: int
+) -> tuple[int, int, int, int, int]: ...
 def fill_paths(
     parents: NDArray[np.int32],
     n_past: int,

@@ -1,26 +1,30 @@
 """The tokens that a continuation may be copied from, and where the latest ones occurred before.
 
-Nothing is indexed: comparing every token with the last one takes NumPy about 5 us per 8k tokens and
-step, where a suffix automaton in Python would take 25 ms to build, for every request anew.
+Nothing is indexed: comparing every token with the last one takes native code a few microseconds per
+8k tokens and step, where a suffix automaton would have to be built for every request anew.
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+
+from engine import _native
 
 SEPARATOR = -1  # between texts; nothing is matched or copied across it
 MOST_MATCH = 32  # longer matches say no more
 
-Ints = NDArray[np.intp]
 
-
-class Match(NamedTuple):
-    """The last `length` tokens occurred before; `starts` (ascending) are where they went on."""
+class Occurrences(NamedTuple):
+    """Earlier occurrences of the latest tokens, by where they went on: of the longest ones the
+    latest, and the one nearest to a place; and the longest that went on otherwise than the latest
+    did, the latest of them, which has length 0 where there is none."""
 
     length: int
-    starts: Ints
+    latest: int
+    nearest: int
+    other_length: int
+    other: int
 
 
 class Corpus:
@@ -43,39 +47,11 @@ class Corpus:
     def slice(self, start: int, stop: int) -> list[int]:
         return self._ids[start:stop].tolist()
 
-    def matches(self, low: int = 0, high: int | None = None) -> list[Match]:
-        """Earlier occurrences of the latest tokens that end in [low, high), by length from 1 up."""
-        ids, n = self._ids, self.n
-        high = n - 1 if high is None else min(high, n - 1)
-        if ids[n - 1] == SEPARATOR:
-            return []
-        starts = np.flatnonzero(ids[low:high] == ids[n - 1]) + (low + 1)
-        starts = starts[ids[starts] != SEPARATOR]
-        found: list[Match] = []
-        # Index 0 holds a separator, so no match reaches across the beginning.
-        while len(starts) and len(found) < MOST_MATCH:
-            length = len(found) + 1
-            if len(starts) == 1:  # the most frequent case, which NumPy is slow at
-                longest = self._n_matching(int(starts[0]))
-                return found + [Match(n, starts) for n in range(length, longest + 1)]
-            found.append(Match(length, starts))
-            earlier = ids[n - 1 - length]
-            if earlier == SEPARATOR:
-                break
-            starts = starts[ids[starts - 1 - length] == earlier]
-        return found
-
-    def _n_matching(self, start: int) -> int:
-        """How many tokens before `start` are the latest ones."""
-        most = min(MOST_MATCH, start - 1)
-        latest = self.slice(self.n - most, self.n)[::-1]
-        if SEPARATOR in latest:
-            latest = latest[: latest.index(SEPARATOR)]
-        return n_common(self.slice(start - most, start)[::-1], latest)
-
-    def other_starts(self, starts: Ints, token: int) -> Ints:
-        """Those of `starts` that go on otherwise than with `token`."""
-        return starts[self._ids[starts] != token]
+    def find(self, low: int = 0, high: int | None = None, near: int = 0) -> Occurrences | None:
+        """Earlier occurrences of the latest tokens that end in [low, high)."""
+        high = self.n if high is None else high
+        found = _native.find_occurrences(self._ids, self.n, low, high, near, MOST_MATCH)
+        return Occurrences(*found) if found[0] else None
 
     def run(self, start: int, n_tokens: int) -> list[int]:
         """What followed at `start`, up to the end of its text.

@@ -7,7 +7,7 @@ remembered: a name that was changed once is changed again.
 
 from dataclasses import dataclass
 
-from engine.speculation.corpus import Corpus, Match
+from engine.speculation.corpus import Corpus, Occurrences
 
 _WINDOW_TOKENS = 64  # how far ahead a copy is looked for after a change
 _MOST_PENDING_TOKENS = 48  # a change longer than this has lost its place
@@ -52,9 +52,10 @@ class EditPointer:
         if n_pending > _MOST_PENDING_TOKENS:
             self._at = None
             return None
-        nearby = self._corpus.matches(self._at, min(self._at + _WINDOW_TOKENS, self._seen))
-        if nearby:
-            return self._resume(self._at, nearby, n_pending)
+        straight, end = self._at + n_pending, min(self._at + _WINDOW_TOKENS, self._seen)
+        nearby = self._corpus.find(self._at, end, straight)
+        if nearby is not None:
+            return self._resume(self._at, nearby, straight)
         return Place(self._at + n_pending, 0) if n_pending <= _GUESSED_TOKENS else None
 
     def run(self, start: int, n_tokens: int) -> list[int]:
@@ -89,12 +90,11 @@ class EditPointer:
             self._n_agreed += n_new
         return at
 
-    def _resume(self, at: int, nearby: list[Match], n_pending: int) -> Place:
-        """The best place after a change of `n_pending` tokens, some of which agree again."""
-        straight = at + n_pending
-        best = nearby[-1]
-        start = min((int(s) for s in best.starts), key=lambda s: abs(s - straight))
-        length = min(best.length, n_pending, start - at)
+    def _resume(self, at: int, nearby: Occurrences, straight: int) -> Place:
+        """The best place after a change, some tokens of which agree again; without them it were
+        `straight` on."""
+        start = nearby.nearest
+        length = min(nearby.length, straight - at, start - at)
         if length >= 3 or (length == 2 and start == straight):
             old = self._corpus.slice(at, start - length)
             new = self._corpus.slice(self._seen, self._corpus.n - length)

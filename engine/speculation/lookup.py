@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from engine.speculation.acceptance import MatchRates
-from engine.speculation.corpus import SEPARATOR, Corpus, Match, n_common
+from engine.speculation.corpus import SEPARATOR, Corpus, Occurrences, n_common
 from engine.speculation.draft import ChainDraft
 from engine.speculation.edit_pointer import EditPointer
 
@@ -68,38 +68,42 @@ class Lookup:
         self._pointer = EditPointer(self._corpus, 1 if references else None)
         self._rates = rates or LookupRates()
         self._proposals: list[_Proposal] = []
+        # Those before, and what was decided instead.
+        self._judged: list[_Proposal] = []
+        self._decided: Sequence[int] = ()
 
     def commit(self, tokens: Sequence[int]) -> None:
-        """Takes the tokens decided since the last call, and learns from them how sure to be."""
-        for proposal in self._proposals:
+        """Takes the tokens decided since the last call."""
+        self.settle()
+        self._judged, self._proposals, self._decided = self._proposals, [], tokens
+        self._corpus.append(tokens)
+
+    def settle(self) -> None:
+        """Learns from the tokens taken last how sure to be, unless that was done."""
+        judged, self._judged, tokens = self._judged, [], self._decided
+        for proposal in judged:
             n_right = n_common(proposal.tokens, tokens)
             is_cut_short = n_right == min(len(proposal.tokens), len(tokens))
             proposal.rates.observe(proposal.length, n_right, is_cut_short=is_cut_short)
-        self._proposals = []
-        self._corpus.append(tokens)
 
     def propose(self, n_tokens: int, least_log_prob: float = -inf) -> list[ChainDraft]:
         """Runs of at most `n_tokens` that may follow the last committed token, as far as all of a
         run is at least so likely."""
-        matches = self._corpus.matches()
+        seen = self._corpus.find()
         place = self._pointer.follow()
         if (
-            matches
-            and (best := matches[-1]).length >= _LEAST_COPY_TOKENS
-            and (place is None or place.n_agreed < best.length)
+            seen is not None
+            and seen.length >= _LEAST_COPY_TOKENS
+            and (place is None or place.n_agreed < seen.length)
         ):
-            self._pointer.jump(int(best.starts[-1]), best.length)
+            self._pointer.jump(seen.latest, seen.length)
             place = self._pointer.follow()
         found: list[_Proposal] = []
         if place is not None:
             log_probs = self._rates.edit.log_probs(place.n_agreed, n_tokens, least_log_prob)
             run = self._pointer.run(place.start, len(log_probs))
             found.append(_Proposal(run, log_probs, place.n_agreed, self._rates.edit))
-        for (length, start), rates in zip(
-            _latest_and_other(self._corpus, matches),
-            (self._rates.latest, self._rates.other),
-            strict=False,
-        ):
+        for length, start, rates in self._runs_of(seen):
             log_probs = rates.log_probs(length, n_tokens, least_log_prob)
             run = self._corpus.run(start, len(log_probs))
             found.append(_Proposal(run, log_probs, length, rates))
@@ -109,17 +113,12 @@ class Lookup:
             for tokens, log_probs, _, _ in self._proposals
         ]
 
-
-def _latest_and_other(corpus: Corpus, matches: list[Match]) -> list[tuple[int, int]]:
-    """Length and start of the latest of the longest matches, and of the longest one that goes on
-    otherwise."""
-    if not matches:
-        return []
-    latest = int(matches[-1].starts[-1])
-    found = [(matches[-1].length, latest)]
-    for match in reversed(matches):
-        others = corpus.other_starts(match.starts, corpus[latest])
-        if len(others):
-            found.append((match.length, int(others[-1])))
-            break
-    return found
+    def _runs_of(self, seen: Occurrences | None) -> list[tuple[int, int, MatchRates]]:
+        """Length and start of the latest of the longest occurrences, and of the longest one that
+        goes on otherwise."""
+        if seen is None:
+            return []
+        runs = [(seen.length, seen.latest, self._rates.latest)]
+        if seen.other_length:
+            runs.append((seen.other_length, seen.other, self._rates.other))
+        return runs

@@ -129,6 +129,8 @@ class Speculator:
 
     def settle(self) -> None:
         """Counts the step observed last and learns from it, unless that was done."""
+        if self._lookup is not None:
+            self._lookup.settle()
         step, self._last = self._last, None
         if step is None:
             return

@@ -10,6 +10,7 @@
 #include <algorithm>
 
 #include "error.h"
+#include "occurrences.h"
 #include "plan.h"
 #include "tree.h"
 
@@ -119,6 +120,14 @@ nb::object best_size_of(const std::vector<double>& log_probs, const Doubles& cos
     return nb::make_tuple(best.n_drafts, best.rate, best.rate_of_none, best.n_expected);
 }
 
+nb::object occurrences_of(const Ints& ids, int64_t n, int64_t low, int64_t high, int64_t near,
+                          int64_t most) {
+    require(n <= int64_t(ids.size()), "find_occurrences", "more tokens than there are");
+    const Occurrences found = find_occurrences(ids.data(), n, low, high, near, most);
+    return nb::make_tuple(found.length, found.latest, found.nearest, found.other_length,
+                          found.other);
+}
+
 using IntsOut = nb::ndarray<int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using BytesOut = nb::ndarray<uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
@@ -160,6 +169,8 @@ NB_MODULE(_native, m) {
     m.def("grow_tree", &grown_tree, "root"_a, "ids"_a, "log_probs"_a, "chains"_a, "budget"_a,
           "max_depth"_a, "costs"_a);
     m.def("best_size", &best_size_of, "log_probs"_a, "costs"_a, "most_rows"_a);
+    m.def("find_occurrences", &occurrences_of, "ids"_a, "n"_a, "low"_a, "high"_a, "near"_a,
+          "most"_a);
     m.def("fill_paths", &filled_paths, "parents"_a, "n_past"_a, "positions"_a, "depth"_a, "path"_a);
     m.def("dequantize", &dequantized, "row"_a, "type"_a, "n_cols"_a);
 

@@ -85,6 +85,7 @@ def test_proposals_grow_surer_while_they_are_right_and_less_sure_while_wrong() -
             lookup.commit([2])
             lookup.propose(1)
             lookup.commit([last])
+            lookup.settle()
         lookup = Lookup([1, 2, 3, 9, 1], cursor=5, room=5, rates=rates)
         lookup.commit([2])
         return lookup.propose(1)[0].log_probs[0]
