@@ -221,14 +221,9 @@ DEV TilePlace tile_place(const LinearArgs& a, const LinearPart& part, int tile) 
             bytes, a.n_blocks * kTileRows * 4};
 }
 
-// Whether a block's tiles are read from shared memory. Both ways have code of their own, for loads
-// are slower where a compiler does not know which memory they are from.
-DEV bool is_staged(const LinearArgs& a) {
-    return kCopiesAhead && a.staged_bytes;
-}
-
-// Where a tile lies that was copied to shared memory.
-DEV TilePlace staged_place(const TilePlace& tile, const uint8* shared) {
+// Where a tile is read from: shared memory, if it was copied there.
+DEV TilePlace staged_place(const LinearArgs& a, const TilePlace& tile, const uint8* shared) {
+    if (!kCopiesAhead || !a.staged_bytes) return tile;
     return {shared, reinterpret_cast<const uint32*>(shared + tile.quants_bytes), tile.quants_bytes,
             tile.scales_bytes};
 }
@@ -252,7 +247,7 @@ DEV void prefetch_tile(const TilePlace& tile) {
 
 template <int kThreads>
 DEV void begin_tile(const LinearArgs& a, const TilePlace& tile, uint8* shared) {
-    if (is_staged(a))
+    if (kCopiesAhead && a.staged_bytes)
         copy_tile<kThreads>(tile, shared);
     else if (thread_index() == 0)
         prefetch_tile(tile);
@@ -344,9 +339,10 @@ DEV void linear(const LinearArgs& a) {
     SHARED float shown[kSlices][kShownRows][kTileRows + 1];  // (slice, row of x, row of weight)
     const LinearPart& part = part_of(a, block_x());
     const int tile = block_x() - part.first_tile;
-    const TilePlace place = tile_place(a, part, tile);
+    TilePlace place = tile_place(a, part, tile);
     if (kCols <= 2 && block_y() == 0) {
         begin_tile<kSlices * kWarp>(a, place, launch_shared());
+        place = staged_place(a, place, launch_shared());
         prefetch_ahead(a);
     }
     const Step& step = *a.step;
@@ -385,15 +381,7 @@ DEV void linear(const LinearArgs& a) {
         int64(a.n_blocks) * (kTileRows * kBlock / 4),
         int64(a.n_blocks) * kTileRows};
     Slice<kCols, kHalves> slice = {};
-    if (kCols <= 2 && is_staged(a)) {
-        LanePlace staged = at;
-        const TilePlace from = staged_place(place, launch_shared());
-        staged.quants = from.quants;
-        staged.scales = from.scales;
-        add_slice_of<kSlices, kRoom>(slice, part.format, a.n_blocks, warp_index(), staged);
-    } else {
-        add_slice_of<kSlices, kRoom>(slice, part.format, a.n_blocks, warp_index(), at);
-    }
+    add_slice_of<kSlices, kRoom>(slice, part.format, a.n_blocks, warp_index(), at);
 #pragma unroll
     for (int col = 0; col < kCols; ++col) {
         if (col > 0) block_sync();

@@ -183,13 +183,11 @@ DEV void linear_one(const LinearArgs& a) {
     for (int task = warp_index(); task < n_tiles * kTasks; task += kOneWarps) {
         const int t = task / kTasks, slice = task % kTasks * 2 + (lane_index() >> 4);
         const LinearPart& of_tile = part_of(a, first + t);
-        const TilePlace place = tile_place(a, of_tile, first + t - of_tile.first_tile);
-        const TilePlace staged = staged_place(place, shared.tiles + t * a.staged_bytes);
-        const int format = of_tile.format;
+        const TilePlace place =
+            staged_place(a, tile_place(a, of_tile, first + t - of_tile.first_tile),
+                         shared.tiles + t * a.staged_bytes);
         shared.sums[(t * kSlices + slice) * kSliceSums + tile_row] =
-            is_staged(a)
-                ? row_product_of<kSlices>(format, staged, tile_row, slice, a.n_blocks, shared)
-                : row_product_of<kSlices>(format, place, tile_row, slice, a.n_blocks, shared);
+            row_product_of<kSlices>(of_tile.format, place, tile_row, slice, a.n_blocks, shared);
     }
     block_sync();
     if (warp_index() * 2 >= n_tiles) return;  // two tiles a warp
