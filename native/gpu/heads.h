@@ -3,7 +3,7 @@
 #pragma once
 
 #include "kv.h"
-#include "rows.h"
+#include "stretches.h"
 
 // As RopeWriteArgs; queries and keys come from elsewhere, and go through their norms.
 struct HeadsArgs {

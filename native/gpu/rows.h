@@ -3,7 +3,7 @@
 
 #include "quants.h"
 #include "step.h"
-#include "threads.h"
+#include "stretches.h"
 
 struct EmbedArgs {
     const Step* step;
@@ -54,34 +54,6 @@ struct NormArgs {
     int width, group, is_selected;  // `group` numbers are normalized together: a row, or a head
     float eps;
 };
-
-// ---- the root of the mean square ----
-//
-// A warp takes a stretch of 256 columns, each lane eight neighbouring ones. Their squares are added
-// up lane by lane and then over the lanes, stretches in order, whoever asks.
-
-constexpr int kRun = 8, kStretch = kRun * kWarp, kMostStretches = 128;
-
-struct Stretch {
-    float at[kRun];
-};
-
-DEV int n_stretches_of(int width) {
-    return (width + kStretch - 1) / kStretch;
-}
-
-DEV float squares_of(const Stretch& x) {
-    float sum = 0;
-#pragma unroll
-    for (int i = 0; i < kRun; ++i) sum = multiply_add(x.at[i], x.at[i], sum);
-    return warp_sum(sum);
-}
-
-DEV float inverse_of(const float* squares, int width, float eps) {
-    float sum = 0;
-    for (int i = 0; i < n_stretches_of(width); ++i) sum += squares[i];
-    return inverse_root(sum / float(width) + eps);
-}
 
 KERNEL(rms_norm, kRowThreads, NormArgs) {
     SHARED float squares[kMostStretches];

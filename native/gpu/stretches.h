@@ -1,0 +1,30 @@
+// The root of a row's mean square, which kernels of rows and of heads take alike.
+//
+// A warp takes a stretch of 256 columns, each lane eight neighbouring ones. Their squares are added
+// up lane by lane and then over the lanes, stretches in order, whoever asks.
+#pragma once
+
+#include "threads.h"
+
+constexpr int kRun = 8, kStretch = kRun * kWarp, kMostStretches = 128;
+
+struct Stretch {
+    float at[kRun];
+};
+
+DEV int n_stretches_of(int width) {
+    return (width + kStretch - 1) / kStretch;
+}
+
+DEV float squares_of(const Stretch& x) {
+    float sum = 0;
+#pragma unroll
+    for (int i = 0; i < kRun; ++i) sum = multiply_add(x.at[i], x.at[i], sum);
+    return warp_sum(sum);
+}
+
+DEV float inverse_of(const float* squares, int width, float eps) {
+    float sum = 0;
+    for (int i = 0; i < n_stretches_of(width); ++i) sum += squares[i];
+    return inverse_root(sum / float(width) + eps);
+}
