@@ -20,9 +20,10 @@ from engine.speculation.costs import ANCHOR_ROWS, StepCosts
 
 BUDGET_S = 2.0
 _MOST_ROUNDS = 6
-# A step size must be so much faster than the default to replace it: after a long text, where
-# attention takes its part, larger steps are worth more than from an empty one.
-_NOTICEABLE = 1.1
+# Step sizes whose speeds differ by less count as equally fast, and the largest of them is taken:
+# after a long text, where attention takes its part, larger steps are worth more than from an empty
+# one, where they are timed.
+_NOTICEABLE = 1.03
 _CHEAP = 1.25  # of a step of one row
 _MOST_FILES = 64
 
@@ -54,12 +55,13 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
         return max(n for n in n_rows if costs.ms(n) <= _CHEAP * costs.ms(1))
 
     def prefill_rows(self, default: int) -> int:
-        """Rows of the steps that read prompts fastest; `default` unless others are clearly
-        faster."""
+        """Rows of the steps that read prompts fastest, at most `default`, the largest where several
+        are about as fast; `default` where there is nothing to compare."""
         speeds = {n: n / ms for n, ms in self.prefill_ms.items() if n <= default}
-        best = max(speeds, key=speeds.__getitem__, default=default)
-        is_clear = default not in speeds or speeds[best] > _NOTICEABLE * speeds[default]
-        return best if is_clear and len(speeds) > 1 else default
+        if len(speeds) < 2:
+            return default
+        fastest = max(speeds.values())
+        return max(n for n, speed in speeds.items() if _NOTICEABLE * speed >= fastest)
 
 
 class Calibrator:

@@ -110,6 +110,7 @@ def test_cheap_rows_are_read_off_the_line_between_steps() -> None:
         ({128: 10.0}, 512),  # there is nothing to compare it with
         ({128: 10.0, 256: 15.0, 512: 29.5}, 512),  # faster, but not clearly
         ({128: 10.0, 256: 15.0, 512: 40.0}, 256),
+        ({128: 10.0, 256: 20.1, 512: 41.6}, 256),  # as fast as 128, and larger
         ({128: 10.0, 256: 30.0}, 128),
     ],
 )
