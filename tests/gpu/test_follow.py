@@ -31,13 +31,13 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return load(tmp_path_factory.mktemp("model"), name, request.param)
 
 
-def load(folder: Path, backend: str, kv_type: KvCacheType = "f16", n_ctx: int = 256) -> Engine:
+def load(folder: Path, backend: str, kv_type: KvCacheType) -> Engine:
     drafter = TinyDrafter(head_dim=32).write_llama_cpp(folder / "drafter.gguf")
     model = write_tiny_gguf(folder / "tiny.gguf", "qwen2", "Q5_0", n_layers=4)
     config = EngineConfig(
         model=str(model),
         backend=backend,
-        n_ctx=n_ctx,
+        n_ctx=256,
         n_threads=1,
         speculation="dflash",
         drafter=str(drafter),
@@ -78,9 +78,6 @@ def tree_of(tokens: list[int], n_right: int, seed: int) -> DraftTree:
             parents.append(int(rng.integers(row)))
     n = len(rows)
     return DraftTree(tuple(rows), tuple(parents), (0.0,) * n, ((),) * n)
-
-
-Begin = Callable[[Session], Callable[[], BlockDraft] | None]
 
 
 def step(
