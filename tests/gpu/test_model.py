@@ -9,7 +9,7 @@ import pytest
 from engine import weights
 from engine.backends.gpu.backend import GpuBackend
 from engine.backends.gpu.emulated import EmulatedDriver
-from engine.backends.gpu.model import GpuModel
+from engine.backends.gpu.model import GpuModel, graph_bytes
 from engine.backends.gpu.source import kernel_source
 from engine.cancel import CancelToken
 from engine.config import EngineConfig, KvCacheType, SamplingConfig
@@ -109,8 +109,10 @@ def test_what_steps_work_in_is_planned_by_the_context(model: Path) -> None:
     heads = [op for op in program.ops if isinstance(op, Attention)]
     per_split = 4 * 64 * heads[0].n_head * (4 + heads[0].kv.head_dim)
     backend = GpuBackend(EmulatedDriver())
-    assert backend.scratch_bytes([program], 64) == per_split
-    assert backend.scratch_bytes([program, program], 8192) == 128 * per_split
+    graphs = graph_bytes(program)
+    assert graphs > 0
+    assert backend.scratch_bytes([program], 64) == per_split + graphs
+    assert backend.scratch_bytes([program, program], 8192) == 128 * per_split + 2 * graphs
     with pytest.raises(RequestError, match="a context of 65537 tokens on a GPU"):
         backend.prepare(0, 65537)
 

@@ -9,7 +9,7 @@ from engine.backends.gpu.device_weights import MOST_POSITIONS, DeviceWeights
 from engine.backends.gpu.driver import Driver
 from engine.backends.gpu.images import Kernels
 from engine.backends.gpu.kv import GpuKvCache, block_bytes
-from engine.backends.gpu.model import GpuModel
+from engine.backends.gpu.model import GpuModel, graph_bytes
 from engine.backends.gpu.packing import is_packable
 from engine.backends.gpu.shares import AttentionShares
 from engine.backends.gpu.source import UNITS, kernel_source
@@ -52,7 +52,8 @@ class GpuBackend:
     def scratch_bytes(self, programs: Sequence[Program], n_ctx: int) -> int:
         # What a drafter's or scorer's steps work in lies in the same place.
         n_splits = n_splits_of(n_ctx)
-        return max(partial_bytes(program, self.prefill_rows, n_splits) for program in programs)
+        parts = max(partial_bytes(program, self.prefill_rows, n_splits) for program in programs)
+        return parts + sum(graph_bytes(program) for program in programs)
 
     def is_native(self, type_id: int) -> bool:
         return is_packable(type_id)
