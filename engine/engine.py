@@ -15,7 +15,6 @@ import platformdirs
 from numpy.typing import NDArray
 
 from engine import catalogue
-from engine.backends.backend import Model
 from engine.calibrating import Calibrating
 from engine.calibration import Calibration
 from engine.cancel import CancelToken
@@ -114,6 +113,7 @@ class Engine:
         self._speculation = Speculation(
             config.speculation, self._costs, loaded.drafter, config.tree_budget
         )
+        self._is_prepared = False
         self._calibrating: Calibrating | None = None
         if loaded.backend.tree_budget is not None:
             self._calibrating = Calibrating(
@@ -254,24 +254,28 @@ class Engine:
         """Uses a moment in which nothing is asked for: makes ready what healing and steps on a GPU
         need, then measures a model of a shape that is new here. False once there is nothing to do.
         Raises NativeError."""
-        self.tokenizer.prepare()
-        if any(model.prepare_some(self._kv) for model in self._models()):
-            return True
-        return self._calibrating is not None and self._calibrating.run_some()
+        if self._is_prepared:  # who is asked between requests should not look for it again
+            return False
+        measuring = self._calibrating
+        found = self._make_ready() or (measuring is not None and measuring.run_some())
+        self._is_prepared = not found
+        return found
 
     def calibrate(self, clock: Callable[[], float] = perf_counter) -> Calibration | None:
         """Makes ready what steps need and measures anew, whatever is kept, within two seconds. None
         on the processor, where steps are measured when a model is first loaded."""
         if self._calibrating is None:
             return None
-        self.tokenizer.prepare()
-        for model in self._models():
-            while model.prepare_some(self._kv):
-                pass
+        while self._make_ready():
+            pass
+        self._is_prepared = False  # prompts may be read in steps of another size now
         return self._calibrating.run(clock)
 
-    def _models(self) -> list[Model]:
-        return [self._model, *([] if self._drafter is None else [self._drafter.model])]
+    def _make_ready(self) -> bool:
+        """One more of what need not be measured; False once there is nothing."""
+        self.tokenizer.prepare()
+        models = [self._model, *([] if self._drafter is None else [self._drafter.model])]
+        return any(model.prepare_some(self._kv) for model in models)
 
     def close(self) -> None:
         """Drops the cache; the memory goes with the object."""

@@ -16,12 +16,15 @@ Tokens = npt.NDArray[np.int32]
 class PrefixEntry:
     """A sequence whose state is kept. Fork `table` to use it; all fields are the cache's own.
 
-    `raw` are the tokens' bytes: most entries have little in common with what is looked for, and
+    The tokens are kept as bytes: most entries have little in common with what is looked for, and
     bytes are compared in a fraction of the time that NumPy takes to begin."""
 
-    tokens: Tokens
-    table: BlockTable
     raw: bytes
+    table: BlockTable
+
+    @property
+    def tokens(self) -> Tokens:
+        return np.frombuffer(self.raw, np.int32)
 
 
 class PrefixMatch(NamedTuple):
@@ -85,7 +88,7 @@ class PrefixCache:
                 self._drop(entry)
         fork = table.fork()
         fork.truncate(len(tokens))
-        self._entries.append(PrefixEntry(tokens, fork, raw))
+        self._entries.append(PrefixEntry(raw, fork))
         self._n_users.update(fork.ids.tolist())
         while self.n_bytes > self._byte_budget:
             self.evict_one()

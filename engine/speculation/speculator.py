@@ -154,7 +154,7 @@ class Speculator:
         """Uses the time of a step under way: learns from the one before and, where the step is
         decided greedily, begins to draft below it."""
         self.settle()
-        n_rows = self._foreseen_rows(0 if self._drafter is None else self._drafter.block_rows)
+        n_rows = self._foreseen_rows(self._most_block_rows(MOST_TREE_NODES))
         if not is_greedy or not n_rows:
             return
         assert self._drafter is not None

@@ -21,9 +21,7 @@ constexpr int kMostHeadDims = kStretch, kHeadWarps = kRowThreads / kWarp;
 
 DEV void normalize_head(const float* from, const float* weight, int dims, float eps, float* to) {
     const int first = kRun * lane_index();
-    Stretch x;
-#pragma unroll
-    for (int j = 0; j < kRun; ++j) x.at[j] = first + j < dims ? from[first + j] : 0.0f;
+    const Stretch x = stretch_of(from, first, dims);
     const float squares = squares_of(x);
     const float inverse = inverse_of(&squares, dims, eps);
 #pragma unroll

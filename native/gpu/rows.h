@@ -64,10 +64,7 @@ KERNEL(rms_norm, kRowThreads, NormArgs) {
     const int64 first = row * a.width + block_x() * a.group;
     for (int i = warp_index(); i < n_stretches_of(a.group); i += kRowThreads / kWarp) {
         const int col = i * kStretch + kRun * lane_index();
-        Stretch x;
-#pragma unroll
-        for (int j = 0; j < kRun; ++j) x.at[j] = col + j < a.group ? a.x[first + col + j] : 0.0f;
-        const float sum = squares_of(x);
+        const float sum = squares_of(stretch_of(a.x + first, col, a.group));
         if (lane_index() == 0) squares[i] = sum;
     }
     block_sync();

@@ -16,6 +16,14 @@ DEV int n_stretches_of(int width) {
     return (width + kStretch - 1) / kStretch;
 }
 
+// What a lane has from column `col` on, of n columns; behind them there is nothing.
+DEV Stretch stretch_of(const float* from, int col, int n) {
+    Stretch x;
+#pragma unroll
+    for (int j = 0; j < kRun; ++j) x.at[j] = col + j < n ? from[col + j] : 0.0f;
+    return x;
+}
+
 DEV float squares_of(const Stretch& x) {
     float sum = 0;
 #pragma unroll

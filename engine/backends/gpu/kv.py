@@ -44,6 +44,7 @@ class GpuKvCache:
         self._follow = functions(kernel_of("follow", kv_type))
         self.n_writes = 0
         self.block_bytes = block_bytes(layers, kv_type)
+        self._stride = self.block_bytes // _HALF_BYTES
         self._memory = driver.allocate(max(n_blocks * self.block_bytes, 1))
         sizes = [_halves(layer, kv_type) for layer in layers]
         self._offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
@@ -58,8 +59,7 @@ class GpuKvCache:
     def place(self, layer: KvLayer) -> KvPlace:
         """Where a layer's keys and values lie."""
         offset = int(self._offsets[layer.layer])
-        stride = self.block_bytes // _HALF_BYTES
-        return KvPlace(self._memory, stride, offset, layer.n_kv, layer.head_dim)
+        return KvPlace(self._memory, self._stride, offset, layer.n_kv, layer.head_dim)
 
     def copy_block(self, source: int, target: int) -> None:
         self.n_writes += 1
@@ -68,10 +68,9 @@ class GpuKvCache:
 
     def move_positions(self, moves: Sequence[tuple[int, int]]) -> None:
         self.n_writes += 1
-        stride = self.block_bytes // _HALF_BYTES
         for start in range(0, len(moves), MOST_MOVES):
             some = moves[start : start + MOST_MOVES]
-            args = KvMoveArgs(self._memory, self._table_address, stride, len(some))
+            args = KvMoveArgs(self._memory, self._table_address, self._stride, len(some))
             for to, move in zip(args.moves, some, strict=False):
                 to[:] = move
             self._driver.launch(self._move, (len(self._layers), 1, 1), _THREADS, args)
@@ -79,8 +78,7 @@ class GpuKvCache:
     def follow(self, tree: Address, chosen: Address, following: Address) -> None:
         """Moves what the rows of the step at `tree` decided, who found `chosen` likeliest, as
         `move_positions` would, and has the step at `following` continue it."""
-        stride = self.block_bytes // _HALF_BYTES
-        args = FollowArgs(tree, chosen, following, self._memory, self._table_address, stride)
+        args = FollowArgs(tree, chosen, following, self._memory, self._table_address, self._stride)
         self._driver.launch(self._follow, (len(self._layers), 1, 1), _THREADS, args)
 
     def read_block(self, block: int) -> Bytes:

@@ -30,13 +30,11 @@ from engine.program import Program
 _ROW_BUCKETS = (1, 4, 8, 16, 24, 32, 48, 64, 128, 256, 512)
 # What is recorded before it is asked for: to record a graph takes as long as several steps.
 _USUAL_TREE_ROWS, _USUAL_KEYS = 32, 4096
+# What drivers keep of them: 2 KB an op were seen on an H200, of as many graphs.
+_OP_BYTES, _MOST_USUAL_GRAPHS = 2048, 110
 # What a graph begins with: the inputs it is given (0), the token that was chosen before, with
 # results in turn (1, 2), or inputs below what another model's rows decided.
 _BELOW = 3
-
-
-# What drivers keep of them: 2 KB an op were seen on an H200, of as many graphs.
-_OP_BYTES, _MOST_USUAL_GRAPHS = 2048, 110
 
 
 def graph_bytes(program: Program) -> int:
