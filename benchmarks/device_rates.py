@@ -109,7 +109,8 @@ def strix_halo(found: Measured, loops: dict[str, dict[str, Loop]], *, is_best: b
     waiting = limits.cycles_per_s / theirs.cycles_per_s * found.attention_flops_per_s
     cycles: dict[tuple[int, Format], float] = {}
     for n in (1, 2, 4):
-        for name, loop in loops[f"linear_{16 * n}"].items():
+        of_kernels = loops[f"linear_{16 * n}"] | loops[f"linear_half_{16 * n}"]
+        for name, loop in of_kernels.items():
             matrix = loop.matrix * MATRIX_CYCLES / n
             own = loop.vector / n if is_best else max(found.tile_cycles, loop.vector / n)
             cycles[n, Format[name]] = own + matrix

@@ -24,6 +24,8 @@ from engine.errors import CompileError
 MEASURED = Path(__file__).parent / "measured"
 # A kernel has one loop for each format; these are in the order of their vector instructions.
 _BY_COST = (Format.INT8, Format.INT4, Format.INT5, Format.INT6)
+# Halves have kernels of their own.
+_OF_HALVES = (Format.HALF,)
 _INSTRUCTION = re.compile(r"\s+(?P<op>\w+)\s*(?P<to>-?\d+)?.*?//\s*(?P<address>[0-9A-F]+):")
 
 
@@ -41,7 +43,7 @@ def loops_of(disassembly: str) -> dict[str, list[Loop]]:
     found: dict[str, list[Loop]] = {}
     for part in re.split(r"^(?=[0-9a-f]+ <\w+>:$)", disassembly, flags=re.MULTILINE):
         name = re.match(r"[0-9a-f]+ <(\w+)>:", part)
-        columns = re.search(r"<linear(?:_tall)?_(\d+)>:", part)
+        columns = re.search(r"<linear(?:_tall)?(?:_half)?_(\d+)>:", part)
         if name and columns:
             found[name[1]] = _loops(part, max(int(columns[1]) // 16, 1))
     return found
@@ -77,12 +79,13 @@ def _begin_of_loop(row: re.Match[str], at: Mapping[int, int], i: int) -> int | N
     return begin if begin < i else None
 
 
-def by_format(loops: list[Loop]) -> dict[str, Loop]:
-    """Raises ValueError where a kernel has not one loop for each format."""
-    if len(loops) != len(_BY_COST):
-        raise ValueError(f"{len(loops)} loops, expected one for each of {len(_BY_COST)} formats")
+def by_format(kernel: str, loops: list[Loop]) -> dict[str, Loop]:
+    """Raises ValueError where a kernel has not one loop for each of its formats."""
+    formats = _OF_HALVES if "_half_" in kernel else _BY_COST
+    if len(loops) != len(formats):
+        raise ValueError(f"{len(loops)} loops, expected one for each of {len(formats)} formats")
     ordered = sorted(loops, key=lambda loop: loop.vector)
-    return {kind.name: loop for kind, loop in zip(_BY_COST, ordered, strict=True)}
+    return {kind.name: loop for kind, loop in zip(formats, ordered, strict=True)}
 
 
 def disassemble(image: bytes) -> str:
@@ -116,7 +119,7 @@ def main() -> int:
     parser.add_argument("--write", action="store_true")
     args = parser.parse_args()
     loops = loops_of(disassemble(compile_ahead(args.arch, kernel_source())))
-    found = {kernel: by_format(some) for kernel, some in loops.items()}
+    found = {kernel: by_format(kernel, some) for kernel, some in loops.items()}
     show(found)
     if args.write:
         path = MEASURED / f"{args.arch}-loops.json"

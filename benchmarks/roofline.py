@@ -129,8 +129,9 @@ def _activation_bytes(op: Op, n_rows: int, n_out: int) -> int:
 
 def _bytes_of(x: Activation, n_rows: int, n_out: int) -> int:
     rows = n_rows if x.rows is Rows.STEP else n_out
-    # Rounded numbers have two floats for each block of 32.
-    return rows * (x.width + x.width // 4) if isinstance(x, Rounded) else 4 * rows * x.width
+    if not isinstance(x, Rounded):
+        return 4 * rows * x.width
+    return rows * (x.width * x.number_bytes + x.width // 4)  # two floats for each block of 32
 
 
 @dataclass(frozen=True, kw_only=True)

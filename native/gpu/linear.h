@@ -1,10 +1,10 @@
 // out (T, n_out) = x (T, K) weight^T + bias + residual.
 //
 // One rule for every number of rows, so that a row's result never depends on what was computed with
-// it: the products of a block of 32 columns are summed exactly; block b belongs to slice b mod 8,
-// or mod 16 of tall matrices; within a slice blocks are added in order by acc = fma(sum, d * scale,
-// acc), then for minima acc = fma(m, scale * sum of x, acc); slices are added in order, then bias,
-// then residual.
+// it: the products of a block of 32 columns are summed exactly, or, of halves, by the matrix unit,
+// whoever asks; block b belongs to slice b mod 8, or mod 16 of tall matrices; within a slice blocks
+// are added in order by acc = fma(sum, d * scale, acc), then for minima acc = fma(m, scale * sum of
+// x, acc); slices are added in order, then bias, then residual.
 //
 // Weights of small steps are copied to shared memory while other kernels still run: a small step's
 // time goes into waiting for them.
@@ -46,7 +46,7 @@ struct Ahead {
 
 struct LinearArgs {
     const Step* step;
-    const int8* x;          // as quants.h says
+    const void* x;          // as quants.h says
     const float* x_scales;  // (tiles of rows, blocks, 16, 2)
     int n_parts, n_blocks, is_selected, n_ahead;
     int n_tiles, tiles_of_block;
@@ -69,7 +69,12 @@ struct alignas(8) RowScale {
     float scale, sum;
 };
 
+// Words that x has in a tile's block, of int8 or of halves.
+template <bool kOfHalves>
+constexpr int kXWords = kTileRows * kBlock / (kOfHalves ? 2 : 4);
+
 // Where a lane reads its words of a block; the next tile of rows is so much farther on.
+template <bool kOfHalves>
 struct LanePlace {
     const uint8* quants;
     const uint32* scales;
@@ -80,7 +85,7 @@ struct LanePlace {
     DEV_MEMBER void advance(int n_blocks, int block_bytes) {
         quants += n_blocks * block_bytes;
         scales += n_blocks * kTileRows;
-        x += n_blocks * (kTileRows * kBlock / 4);
+        x += n_blocks * kXWords<kOfHalves>;
         x_scales += n_blocks * kTileRows;
     }
 };
@@ -97,7 +102,7 @@ struct BlockWords {
 };
 
 template <int kFormat, int kCols, int kHalves>
-DEV void load_block(BlockWords<kFormat, kCols, kHalves>& to, const LanePlace& at) {
+DEV void load_block(BlockWords<kFormat, kCols, kHalves>& to, const LanePlace<false>& at) {
     const auto* words = reinterpret_cast<const uint32*>(at.quants);
 #pragma unroll
     for (int i = 0; i < kLaneRows; ++i) {
@@ -166,12 +171,56 @@ DEV void add_block(Slice<kCols, kHalves>& slice, const BlockWords<kFormat, kCols
     }
 }
 
+// The same of halves: a lane's words are runs (lanes.h), for sums may take columns in any order.
+template <int kCols, int kHalves>
+struct BlockWords<kHalf, kCols, kHalves> {
+    LaneHalves w[2], x[kCols][2];
+    float scales[4 * kHalves], x_scales[kCols][4 * kHalves];
+};
+
+constexpr int kHalfBlockWords = kBlock / 2;  // of a row
+
+template <int kCols, int kHalves>
+DEV void load_block(BlockWords<kHalf, kCols, kHalves>& to, const LanePlace<true>& at) {
+    const auto* words = reinterpret_cast<const uint32*>(at.quants);
+#pragma unroll
+    for (int i = 0; i < kLaneRows; ++i)
+        load_run<kHalfBlockWords>(words + lane_row(i) * kHalfBlockWords, 0, i, to.w);
+#pragma unroll
+    for (int i = 0; i < 4 * kHalves; ++i) to.scales[i] = bits_to_float(at.scales[tile_row(i)]);
+#pragma unroll
+    for (int col = 0; col < kCols; ++col) {
+        const uint32* x = at.x + col * at.x_stride;
+        const RowScale* scales = at.x_scales + col * at.scale_stride;
+#pragma unroll
+        for (int i = 0; i < (kHalves == 2 ? kLaneRows : 1); ++i)
+            load_run<kHalfBlockWords>(x + lane_row(i) * kHalfBlockWords, 0, i, to.x[col]);
+#pragma unroll
+        for (int i = 0; i < 4 * kHalves; ++i) to.x_scales[col][i] = scales[tile_col(i)].scale;
+    }
+}
+
+template <int kCols, int kHalves>
+DEV void add_block(Slice<kCols, kHalves>& slice, const BlockWords<kHalf, kCols, kHalves>& block) {
+#pragma unroll
+    for (int col = 0; col < kCols; ++col) {
+        float sums[4 * kHalves] = {};
+#pragma unroll
+        for (int h = 0; h < 2; ++h) tile_add(sums, block.w[h], block.x[col][h]);
+#pragma unroll
+        for (int i = 0; i < 4 * kHalves; ++i)
+            slice.acc[col][i] =
+                multiply_add(sums[i], block.scales[i] * block.x_scales[col][i], slice.acc[col][i]);
+    }
+}
+
 // One slice, for one tile of weights and kCols tiles of rows; `at` is the first block. kRoom blocks
 // are loaded at once; where fewer are left, the first of them again, for one way through the code
 // is fetched faster than two.
 template <int kFormat, int kSlices, int kRoom, int kCols, int kHalves>
-DEV void add_slice(Slice<kCols, kHalves>& slice, int n_blocks, int first, LanePlace at) {
-    const int bytes = block_bytes_of(kFormat);
+DEV void add_slice(Slice<kCols, kHalves>& slice, int n_blocks, int first,
+                   LanePlace<kFormat == kHalf> at) {
+    const int bytes = kFormat == kHalf ? kHalfBlockBytes : block_bytes_of(kFormat);
     at.advance(first, bytes);
     int n = (n_blocks - first + kSlices - 1) / kSlices;
 #pragma unroll 1
@@ -179,7 +228,7 @@ DEV void add_slice(Slice<kCols, kHalves>& slice, int n_blocks, int first, LanePl
         BlockWords<kFormat, kCols, kHalves> words[kRoom];
 #pragma unroll
         for (int i = 0; i < kRoom; ++i) {
-            LanePlace here = at;
+            LanePlace<kFormat == kHalf> here = at;
             here.advance(i < n ? i * kSlices : 0, bytes);
             load_block(words[i], here);
         }
@@ -192,13 +241,20 @@ DEV void add_slice(Slice<kCols, kHalves>& slice, int n_blocks, int first, LanePl
 
 template <int kSlices, int kRoom, int kCols, int kHalves>
 DEV void add_slice_of(Slice<kCols, kHalves>& slice, int format, int n_blocks, int first,
-                      const LanePlace& at) {
+                      const LanePlace<false>& at) {
     switch (format) {
         case kInt4: add_slice<kInt4, kSlices, kRoom>(slice, n_blocks, first, at); break;
         case kInt5: add_slice<kInt5, kSlices, kRoom>(slice, n_blocks, first, at); break;
         case kInt6: add_slice<kInt6, kSlices, kRoom>(slice, n_blocks, first, at); break;
         default: add_slice<kInt8, kSlices, kRoom>(slice, n_blocks, first, at);
     }
+}
+
+// Matrices of halves have kernels of their own.
+template <int kSlices, int kRoom, int kCols, int kHalves>
+DEV void add_slice_of(Slice<kCols, kHalves>& slice, int, int n_blocks, int first,
+                      const LanePlace<true>& at) {
+    add_slice<kHalf, kSlices, kRoom>(slice, n_blocks, first, at);
 }
 
 // Which part a tile is of.
@@ -215,8 +271,9 @@ struct TilePlace {
     int quants_bytes, scales_bytes;
 };
 
+template <bool kOfHalves = false>
 DEV TilePlace tile_place(const LinearArgs& a, const LinearPart& part, int tile) {
-    const int bytes = block_bytes_of(part.format) * a.n_blocks;
+    const int bytes = (kOfHalves ? kHalfBlockBytes : block_bytes_of(part.format)) * a.n_blocks;
     return {part.quants + int64(tile) * bytes, part.scales + int64(tile) * a.n_blocks * kTileRows,
             bytes, a.n_blocks * kTileRows * 4};
 }
@@ -333,13 +390,13 @@ DEV void write_result(const LinearArgs& a, const Step& s, const LinearPart& part
 // A block has a tile of weights, a slice for each warp, and kCols tiles of rows or half of one.
 // kRoom blocks of a slice are on their way at once, as many as the registers have room for; or, of
 // matrices with many blocks for each multiprocessor, fewer of more blocks.
-template <int kCols, int kHalves, int kSlices, int kRoom>
+template <int kCols, int kHalves, int kSlices, int kRoom, bool kOfHalves = false>
 DEV void linear(const LinearArgs& a) {
     constexpr int kShownRows = kHalves == 1 ? 8 : kTileRows;
     SHARED float shown[kSlices][kShownRows][kTileRows + 1];  // (slice, row of x, row of weight)
     const LinearPart& part = part_of(a, block_x());
     const int tile = block_x() - part.first_tile;
-    TilePlace place = tile_place(a, part, tile);
+    TilePlace place = tile_place<kOfHalves>(a, part, tile);
     if (kCols <= 2 && block_y() == 0) {
         begin_tile<kSlices * kWarp>(a, place, launch_shared());
         place = staged_place(a, place, launch_shared());
@@ -372,13 +429,12 @@ DEV void linear(const LinearArgs& a) {
         groups_left<0>();
         block_sync();
     }
-    const LanePlace at{
+    const LanePlace<kOfHalves> at{
         place.quants,
         place.scales,
-        reinterpret_cast<const uint32*>(a.x) +
-            int64(first_col) * a.n_blocks * (kTileRows * kBlock / 4),
+        static_cast<const uint32*>(a.x) + int64(first_col) * a.n_blocks * kXWords<kOfHalves>,
         reinterpret_cast<const RowScale*>(a.x_scales) + int64(first_col) * a.n_blocks * kTileRows,
-        int64(a.n_blocks) * (kTileRows * kBlock / 4),
+        int64(a.n_blocks) * kXWords<kOfHalves>,
         int64(a.n_blocks) * kTileRows};
     Slice<kCols, kHalves> slice = {};
     add_slice_of<kSlices, kRoom>(slice, part.format, a.n_blocks, warp_index(), at);
@@ -425,4 +481,25 @@ KERNEL(linear_tall_16, kManySlices* kWarp, LinearArgs) {
 }
 KERNEL(linear_tall_32, kManySlices* kWarp, LinearArgs) {
     linear<2, 2, kManySlices, 2>(a);
+}
+KERNEL(linear_half_8, kFewSlices* kWarp, LinearArgs) {
+    linear<1, kFewHalves, kFewSlices, kFewHalves == 1 ? 4 : 2, true>(a);
+}
+KERNEL(linear_half_16, kFewSlices* kWarp, LinearArgs) {
+    linear<1, 2, kFewSlices, 2, true>(a);
+}
+KERNEL(linear_half_32, kFewSlices* kWarp, LinearArgs) {
+    linear<2, 2, kFewSlices, 2, true>(a);
+}
+KERNEL(linear_half_64, kFewSlices* kWarp, LinearArgs) {
+    linear<4, 2, kFewSlices, 1, true>(a);
+}
+KERNEL(linear_tall_half_8, kManySlices* kWarp, LinearArgs) {
+    linear<1, kFewHalves, kManySlices, kFewHalves == 1 ? 4 : 2, true>(a);
+}
+KERNEL(linear_tall_half_16, kManySlices* kWarp, LinearArgs) {
+    linear<1, 2, kManySlices, 2, true>(a);
+}
+KERNEL(linear_tall_half_32, kManySlices* kWarp, LinearArgs) {
+    linear<2, 2, kManySlices, 2, true>(a);
 }

@@ -67,9 +67,9 @@ DEV void merge_splits(const float* from, int n_splits, Merged<kDims>& out) {
 // A row's head, merged, and rounded where `to` is not null. `mosts` are shared by the block's
 // kWarps warps, of which those with the heads of 256 dimensions lie side by side; with `is_super`
 // all come.
-template <int kDims, int kAtOnce, int kWarps, int kRows>
+template <int kDims, int kAtOnce, int kWarps, class To>
 DEV void merge_head(const AttentionArgs& a, const Step& s, int row, int head, bool exists,
-                    const RoundedRows<kRows>& to, int is_super, float* mosts) {
+                    const To& to, int is_super, float* mosts) {
     constexpr int kPer = kDims / kWarp;
     constexpr int kHeads = kStretch / kDims < kWarps ? kStretch / kDims : kWarps;
     const int n_splits = exists ? (keys_of(a, s, row).end - 1) / kSplitKeys + 1 : 0;
@@ -101,7 +101,7 @@ DEV void merge_head(const AttentionArgs& a, const Step& s, int row, int head, bo
 // Where `rounded` is null, the result is written as it is.
 struct MergeArgs {
     AttentionArgs attention;
-    int8* rounded;
+    void* rounded;
     float* scales;
     int is_super, pad;
 };
@@ -111,7 +111,7 @@ template <int kDims>
 constexpr int kMergeWarps = kDims == 32 ? 8 : 4;
 
 // A warp for each row and head.
-template <int kDims>
+template <int kDims, class Number = int8, class To = RoundedRows<kTileRows>>
 DEV void attention_merge(const MergeArgs& a) {
     constexpr int kWarps = kMergeWarps<kDims>;
     SHARED float mosts[kWarps];
@@ -120,7 +120,7 @@ DEV void attention_merge(const MergeArgs& a) {
     begin_after_others();
     const int row = block_y(), head = block_x() * kWarps + warp_index();
     if (row >= rows_of(step, all.is_selected)) return;
-    const RoundedRows<kTileRows> to{a.rounded, a.scales, all.n_head * kDims / kBlock};
+    const To to{static_cast<Number*>(a.rounded), a.scales, all.n_head * kDims / kBlock};
     merge_head<kDims, 512 / kDims, kWarps>(all, step, row, head, head < all.n_head, to, a.is_super,
                                            mosts);
 }
@@ -133,6 +133,15 @@ KERNEL(attention_merge_64, kMergeWarps<64>* kWarp, MergeArgs) {
 }
 KERNEL(attention_merge_128, kMergeWarps<128>* kWarp, MergeArgs) {
     attention_merge<128>(a);
+}
+KERNEL(attention_merge_half_32, kMergeWarps<32>* kWarp, MergeArgs) {
+    attention_merge<32, uint16, HalfRows>(a);
+}
+KERNEL(attention_merge_half_64, kMergeWarps<64>* kWarp, MergeArgs) {
+    attention_merge<64, uint16, HalfRows>(a);
+}
+KERNEL(attention_merge_half_128, kMergeWarps<128>* kWarp, MergeArgs) {
+    attention_merge<128, uint16, HalfRows>(a);
 }
 
 // One row by all warps of a block, to where only it reads it. `mosts` has room for two numbers a

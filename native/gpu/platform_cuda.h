@@ -214,9 +214,10 @@ DEV int half_word(int j) {
 
 using LaneHalves = uint32[kLaneRows][kHalfWords];
 
-DEV void tile_add(float (&tile)[8], const LaneHalves& a, const LaneHalves& b) {
+template <int n_elements>
+DEV void tile_add(float (&tile)[n_elements], const LaneHalves& a, const LaneHalves& b) {
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
+    for (int half = 0; half < n_elements / 4; ++half) {
         float* c = tile + 4 * half;
         asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
             "{%8,%9}, {%0,%1,%2,%3};"

@@ -337,9 +337,10 @@ DEV void tile_add(int (&tile)[n_elements], const LaneWords& a,
     }
 }
 
-DEV void tile_add(float (&tile)[8], const LaneHalves& a, const LaneHalves& b) {
+template <int n_elements>
+DEV void tile_add(float (&tile)[n_elements], const LaneHalves& a, const LaneHalves& b) {
     const Operand<2> left(a), right(b);
-    for (int i = 0; i < 8; ++i) {
+    for (int i = 0; i < n_elements; ++i) {
         uint16 x[16], y[16];
         std::memcpy(x, left.rows[tile_row(i)], 32);
         std::memcpy(y, right.rows[tile_col(i)], 32);

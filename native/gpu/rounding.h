@@ -1,6 +1,6 @@
-// Activations rounded to int8 by blocks of 32 columns, or of 256 where `is_super`, as quants.h
-// says: x itself, its rms_norm, or silu(x) * up. Either by a kernel of its own, or, of a
-// single row, by the blocks of a linear op, each for itself: that is less than a launch.
+// Activations rounded to int8 by blocks of 32 columns, or of 256 where `is_super`, or to halves, as
+// quants.h says: x itself, its rms_norm, or silu(x) * up. Either by a kernel of its own, or, of a
+// single row of int8, by the blocks of a linear op, each for itself: that is less than a launch.
 #pragma once
 
 #include "rows.h"
@@ -31,6 +31,21 @@ struct RoundedRows {
     DEV_MEMBER float* scale(int row, int col) const {
         return scales + (block_at(row, col) * kRows + row % kRows) * 2;
     }
+};
+
+// The same of rows of halves; of a scale's two floats the second is nothing.
+struct HalfRows {
+    uint16* numbers;
+    float* scales;
+    int n_blocks;
+
+    DEV_MEMBER int64 place(int row, int col) const {
+        return (int64(row / kTileRows) * n_blocks + col / kBlock) * kTileRows + row % kTileRows;
+    }
+    DEV_MEMBER uint16* number(int row, int col) const {
+        return numbers + place(row, col) * kBlock + col % kBlock;
+    }
+    DEV_MEMBER float* scale(int row, int col) const { return scales + place(row, col) * 2; }
 };
 
 // What a number's magnitude counts as: a comparison with NaN is false, it must stay visible.
@@ -80,6 +95,26 @@ DEV void write_rounded(const RoundedRows<kRows>& to, int row, int col, int width
     }
 }
 
+// As halves of a block of 32 of which `most` is the largest, times a power of two that brings it
+// below 2^8.
+template <int kPer>
+DEV void write_rounded(const HalfRows& to, int row, int col, int width, const float (&values)[kPer],
+                       float most) {
+    const bool is_broken = !(most < 3.0e38f);
+    const uint32 exponent = float_to_bits(most) >> 23, power = exponent < 8 ? 8 : exponent;
+    const float scale = bits_to_float(is_broken ? 0x7fc00000u : (power - 7) << 23);
+    const float factor = is_broken ? 0.0f : bits_to_float((254 + 7 - power) << 23);
+    struct alignas(2 * kPer) Numbers {
+        uint16 at[kPer];
+    } numbers;
+#pragma unroll
+    for (int i = 0; i < kPer; ++i)
+        numbers.at[i] = is_broken ? uint16(0) : float_to_half(values[i] * factor);
+    if (col >= width) return;
+    *reinterpret_cast<Numbers*>(to.number(row, col)) = numbers;
+    if (col % kBlock == 0) to.scale(row, col)[0] = scale;
+}
+
 // ---- stretches ----
 
 DEV void load_run(const float* from, float (&to)[kRun]) {
@@ -116,9 +151,9 @@ DEV Stretch weight_of(const Rounding& r, int stretch) {
     return weight;
 }
 
-template <int kRows>
+template <class To>
 DEV void round_stretch(const Rounding& r, Stretch& x, const Stretch& weight, float inverse,
-                       const RoundedRows<kRows>& to, int row, int stretch) {
+                       const To& to, int row, int stretch) {
     const int col = stretch * kStretch + kRun * lane_index();
     if (r.source == kNormed) {
 #pragma unroll
@@ -132,13 +167,14 @@ DEV void round_stretch(const Rounding& r, Stretch& x, const Stretch& weight, flo
 struct QuantizeArgs {
     const Step* step;
     Rounding rounding;
-    int8* out;
+    void* out;
     float* scales;
     int is_selected, pad;
 };
 
 // A block for each row and eight stretches of it.
-KERNEL(quantize, kRowThreads, QuantizeArgs) {
+template <class Number, class To>
+DEV void quantize(const QuantizeArgs& a) {
     constexpr int kWarps = kRowThreads / kWarp;
     SHARED float squares[kMostStretches];
     const Rounding& r = a.rounding;
@@ -159,8 +195,15 @@ KERNEL(quantize, kRowThreads, QuantizeArgs) {
     if (mine >= n) return;
     if (r.source != kNormed || n > kWarps) load_stretch(r, row, mine, held);
     const float inverse = r.source == kNormed ? inverse_of(squares, r.width, r.eps) : 1.0f;
-    const RoundedRows<kTileRows> to{a.out, a.scales, r.width / kBlock};
+    const To to{static_cast<Number*>(a.out), a.scales, r.width / kBlock};
     round_stretch(r, held, weight, inverse, to, row, mine);
+}
+
+KERNEL(quantize, kRowThreads, QuantizeArgs) {
+    quantize<int8, RoundedRows<kTileRows>>(a);
+}
+KERNEL(quantize_half, kRowThreads, QuantizeArgs) {
+    quantize<uint16, HalfRows>(a);
 }
 
 // After the kernels before this one, one row by all warps of a block, to where only it reads it: x

@@ -25,9 +25,10 @@ KERNEL(embed, kRowThreads, EmbedArgs) {
         return;
     }
     const int64 block = int64(token / kTileRows) * (a.n_cols / kBlock) + col / kBlock;
+    const int bytes = a.format == kHalf ? kHalfBlockBytes : block_bytes_of(a.format);
     a.out[int64(row) * a.n_cols + col] =
-        weight_value(a.format, a.quants + block * block_bytes_of(a.format),
-                     a.scales + block * kTileRows, token % kTileRows, col % kBlock);
+        weight_value(a.format, a.quants + block * bytes, a.scales + block * kTileRows,
+                     token % kTileRows, col % kBlock);
 }
 
 // Makes of a step of one row the one that follows it: the next position, of the token just chosen.

@@ -34,17 +34,18 @@ def test_innermost_loops_with_matrix_instructions_are_counted() -> None:
 
 def test_formats_are_told_by_what_they_cost() -> None:
     loops = [Loop(1, n, 2) for n in (176, 40, 83, 60)]
-    found = by_format(loops)
+    found = by_format("linear_16", loops)
     assert [found[kind.name].vector for kind in (Format.INT8, Format.INT4, Format.INT5)] == [
         40, 60, 83,
     ]  # fmt: skip
     with pytest.raises(ValueError, match="3 loops"):
-        by_format(loops[:3])
+        by_format("linear_16", loops[:3])
+    assert by_format("linear_half_16", loops[:1]) == {"HALF": loops[0]}
 
 
 def test_the_kept_counts_have_every_kernel_and_format() -> None:
     found = kept("gfx1151")
     for n in (1, 2, 4):
-        loops = found[f"linear_{16 * n}"]
+        loops = found[f"linear_{16 * n}"] | found[f"linear_half_{16 * n}"]
         assert set(loops) == {kind.name for kind in Format if kind is not Format.FLOAT}
         assert all(loop.n_cols == n and loop.matrix == 2 * n for loop in loops.values())

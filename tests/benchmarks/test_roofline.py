@@ -11,7 +11,7 @@ from engine.engine import Engine
 from engine.ops import Weight
 from engine.program import Program
 
-BLOCK_BYTES = {Type.Q4_0: 18, Type.Q5_1: 24, Type.Q8_0: 34}
+BLOCK_BYTES = {Type.Q4_0: 18, Type.Q5_1: 24, Type.Q8_0: 34, Type.F16: 64, Type.F32: 128}
 SUPER_BYTES = {Type.Q4_K: 144, Type.Q5_K: 176, Type.Q6_K: 210}
 RATES = Rates(
     launch_us=2.0,

@@ -6,6 +6,7 @@ from engine.backends.gpu.defaults import Defaults
 from engine.backends.gpu.fusing import Linears, Round, Rounded, Source
 from engine.backends.gpu.launch import Bucket
 from engine.backends.gpu.linear_shape import LinearShape
+from engine.backends.gpu.packing import RoundingKind
 from engine.ops import Activation, Attention, KvLayer
 
 KIB = 1024
@@ -51,6 +52,23 @@ def test_matrices_of_many_blocks_have_kernels_of_which_more_fit_at_once(
     n_tiles: int, bucket: Bucket, kernel: str
 ) -> None:
     assert shape(n_tiles).kernel(bucket) == kernel
+
+
+@pytest.mark.parametrize(
+    ("width", "bucket", "kernel"),
+    [
+        (896, ONE, "linear_half_8"),
+        (896, SIXTEEN, "linear_half_16"),
+        (896, THIRTY, "linear_half_32"),
+        (896, MANY, "linear_half_64"),
+        (4864, ONE, "linear_tall_half_8"),
+        (4864, MANY, "linear_tall_half_32"),
+    ],
+)
+def test_halves_have_kernels_of_their_own(width: int, bucket: Bucket, kernel: str) -> None:
+    op = Linears(Rounded(width, kind=RoundingKind.HALVES), (), (), ())
+    defaults = Defaults(tree_budget=8, has_wide_linears=True)
+    assert LinearShape(op, 9496, 10 * KIB, 132, defaults).kernel(bucket) == kernel
 
 
 def test_silu_is_rounded_by_a_kernel_of_its_own() -> None:

@@ -29,11 +29,25 @@ pytestmark = pytest.mark.usefixtures("host_compiler")
 TEXT = "def add(a, b):\n    return a + b\n\ndef add(a, c):\n    return a + c\n\nadd(1, 2)\nadd("
 
 
-@pytest.fixture(scope="module", params=[("qwen2", "Q5_0"), ("llama", "Q6_K")])
+# A model's types may differ, those of one layer's queries and values, too.
+MIXED = {
+    "attn_q.weight": "Q8_0",
+    "attn_k.weight": "Q8_0",
+    "ffn_gate.weight": "BF16",
+    "ffn_up.weight": "BF16",
+    "ffn_down.weight": "F32",
+}
+
+
+@pytest.fixture(
+    scope="module",
+    params=[("qwen2", "Q5_0", {}), ("llama", "Q6_K", {}), ("qwen2", "F16", MIXED)],
+    ids=lambda param: "-".join(param[:2]),
+)
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    architecture, quant = request.param
+    architecture, quant, quants = request.param
     path = tmp_path_factory.mktemp("model") / f"{architecture}-{quant}.gguf"
-    return write_tiny_gguf(path, architecture, quant)
+    return write_tiny_gguf(path, architecture, quant, quants=quants, tied_head=bool(quants))
 
 
 @pytest.fixture(scope="module", params=KV_TYPES)

@@ -23,6 +23,7 @@ from tests.native.test_attention import KV_TYPES, stored
 
 PLAIN = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0")
 SUPER = ("Q4_K", "Q5_K", "Q6_K")
+HALF = ("F16", "BF16", "F32")
 Named = dict[str, tuple[Weight, np.ndarray]]
 
 
@@ -38,14 +39,16 @@ def weight_of(quant: str, n_out: int, n_cols: int) -> tuple[Weight, np.ndarray, 
     return quantized_weight("w", values, quant)
 
 
-def rounded(x: np.ndarray, size: int) -> np.ndarray:
-    """Activations as the kernels round them: int8 by blocks."""
-    blocks = x.astype(np.float64).reshape(len(x), -1, size)
+def rounded(x: np.ndarray, quant: str) -> np.ndarray:
+    """Activations as the kernels round them: int8 by blocks, or halves."""
+    if quant in HALF:
+        return x.astype(np.float16).astype(np.float64)
+    blocks = x.astype(np.float64).reshape(len(x), -1, 256 if quant in SUPER else 32)
     scales = np.abs(blocks).max(axis=2, keepdims=True) / 127
     return (np.rint(blocks / scales) * scales).reshape(x.shape)
 
 
-@pytest.mark.parametrize("quant", [*PLAIN, *SUPER])
+@pytest.mark.parametrize("quant", [*PLAIN, *SUPER, *HALF])
 def test_rows_are_looked_up_as_gguf_says(emulated: GpuBackend, quant: str) -> None:
     weight, data, meant = weight_of(quant, 37, 256)
     program = Program("test", {"w": weight})
@@ -56,14 +59,16 @@ def test_rows_are_looked_up_as_gguf_says(emulated: GpuBackend, quant: str) -> No
     assert model.step(kv, tokens, tokens - 1, np.zeros(2, np.int32), 0, tokens)
     scale = np.abs(meant).max()
     # The scales of K-quants are products that are kept as halves.
-    np.testing.assert_allclose(model.logits(37), meant, atol=1e-3 * scale)
+    atol = 1e-3 * scale if quant in SUPER else 0
+    np.testing.assert_allclose(model.logits(37), meant, rtol=1e-6, atol=atol)
 
 
 @pytest.mark.parametrize("n_rows", [1, 5, 33, 70])
-@pytest.mark.parametrize("quant", [*PLAIN, *SUPER])
+@pytest.mark.parametrize("quant", [*PLAIN, *SUPER, *HALF])
 def test_products_equal_float64_over_rounded_activations(
-    emulated: GpuBackend, quant: str, n_rows: int
+    any_lanes: GpuBackend, quant: str, n_rows: int
 ) -> None:
+    emulated = any_lanes
     weight, data, meant = weight_of(quant, 27, 512)
     bias, bias_data = f32_weight("b", rows_of(1, 27, 5)[0])
     x = rows_of(n_rows, 512)
@@ -73,23 +78,23 @@ def test_products_equal_float64_over_rounded_activations(
         return p.linear(a, weight, bias, residual=first)
 
     run = ProgramRunner(build, x, {"w": (weight, data), "b": (bias, bias_data)}, backend=emulated)
-    product = rounded(x, 256 if quant in SUPER else 32) @ meant.T
-    expected = 2 * product + bias_data.view(np.float32)
-    found = run.run()
-    assert np.abs(found - expected).max() < 2e-3 * np.abs(expected).max()
+    expected = 2 * rounded(x, quant) @ meant.T + bias_data.view(np.float32)
+    found, tolerance = run.run(), 1e-6 if quant in ("F16", "BF16") else 2e-3
+    assert np.abs(found - expected).max() < tolerance * np.abs(expected).max()
 
 
-@pytest.mark.parametrize("quant", ["Q5_0", "Q6_K", "Q4_K", "Q8_0"])
+@pytest.mark.parametrize("width", [768, 3072])
+@pytest.mark.parametrize("quant", ["Q5_0", "Q6_K", "Q4_K", "Q8_0", "F16", "BF16"])
 def test_a_row_is_bit_equal_whatever_is_computed_beside_it(
-    emulated: GpuBackend, quant: str
+    any_lanes: GpuBackend, quant: str, width: int
 ) -> None:
-    weight, data, _ = weight_of(quant, 40, 768)
-    x = rows_of(80, 768)
+    weight, data, _ = weight_of(quant, 40, width)
+    x = rows_of(80, width)
     run = ProgramRunner(
-        lambda p, a: p.linear(a, weight), x, {"w": (weight, data)}, backend=emulated
+        lambda p, a: p.linear(a, weight), x, {"w": (weight, data)}, backend=any_lanes
     )
     everything = run.run()
-    for rows in ([0], [79], [3, 50], list(range(17)), list(range(40, 80))):
+    for rows in ([0], [79], [3, 50], list(range(9)), list(range(17)), list(range(40, 80))):
         np.testing.assert_array_equal(run.run(rows), everything[rows])
 
 
@@ -106,7 +111,7 @@ def test_rms_norm(emulated: GpuBackend, width: int) -> None:
 
 
 @pytest.mark.parametrize("makes", ["norm", "silu_mul"])
-@pytest.mark.parametrize("quant", ["Q8_0", "Q6_K"])
+@pytest.mark.parametrize("quant", ["Q8_0", "Q6_K", "F16"])
 @pytest.mark.parametrize("n_rows", [1, 5])
 def test_what_is_rounded_as_it_is_computed_is_what_is_computed_first(
     any_lanes: GpuBackend, makes: str, quant: str, n_rows: int
@@ -129,7 +134,7 @@ def test_what_is_rounded_as_it_is_computed_is_what_is_computed_first(
     np.testing.assert_array_equal(fused.run(), apart.run()[:, :32])
 
 
-@pytest.mark.parametrize("quant", ["Q8_0", "Q4_K"])
+@pytest.mark.parametrize("quant", ["Q8_0", "Q4_K", "BF16"])
 def test_a_matrix_of_more_tiles_than_are_staged_is_streamed(
     any_lanes: GpuBackend, quant: str
 ) -> None:
@@ -149,14 +154,17 @@ def test_a_matrix_of_more_tiles_than_are_staged_is_streamed(
     wide = x.astype(np.float64)
     normed = wide / np.sqrt((wide**2).mean(axis=1, keepdims=True) + 1e-6)
     normed *= scale_data.view(np.float32)
-    expected = rounded(normed, 256 if quant in SUPER else 32) @ meant.T
+    expected = rounded(normed, quant) @ meant.T
     expected += bias_data.view(np.float32)
     assert np.abs(everything - expected).max() < 3e-3 * np.abs(expected).max()
 
 
+@pytest.mark.parametrize("quant", ["Q8_0", "F16"])
 @pytest.mark.parametrize("width", [4096, 9216])
-def test_a_wide_row_is_rounded_alone_as_beside_others(any_lanes: GpuBackend, width: int) -> None:
-    weight, data, meant = weight_of("Q8_0", 16, width)
+def test_a_wide_row_is_rounded_alone_as_beside_others(
+    any_lanes: GpuBackend, width: int, quant: str
+) -> None:
+    weight, data, meant = weight_of(quant, 16, width)
     scale, scale_data = f32_weight("s", rows_of(1, width, 3)[0])
     x = rows_of(2, width)
     run = ProgramRunner(
@@ -168,13 +176,13 @@ def test_a_wide_row_is_rounded_alone_as_beside_others(any_lanes: GpuBackend, wid
     everything = run.run()
     wide = x.astype(np.float64)
     normed = wide / np.sqrt((wide**2).mean(axis=1, keepdims=True)) * scale_data.view(np.float32)
-    expected = rounded(normed, 32) @ meant.T
+    expected = rounded(normed, quant) @ meant.T
     assert np.abs(everything - expected).max() < 3e-3 * np.abs(expected).max()
     np.testing.assert_array_equal(run.run([1]), everything[[1]])
 
 
 @pytest.mark.parametrize("n_rows", [1, 2, 20, 70])
-@pytest.mark.parametrize("quant", ["Q5_0", "Q4_K"])
+@pytest.mark.parametrize("quant", ["Q5_0", "Q4_K", "F16", "F32"])
 def test_a_gate_and_an_up_make_their_product(
     any_lanes: GpuBackend, quant: str, n_rows: int
 ) -> None:
@@ -187,7 +195,7 @@ def test_a_gate_and_an_up_make_their_product(
     run = ProgramRunner(
         lambda p, a: p.silu_mul(p.linear(a, gate), p.linear(a, up)), x, named, backend=any_lanes
     )
-    wide = rounded(x, 256 if quant in SUPER else 32)
+    wide = rounded(x, quant)
     g, u = wide @ gate_meant.T, wide @ up_meant.T
     expected = g / (1 + np.exp(-g)) * u
     found = run.run()

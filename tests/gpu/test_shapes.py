@@ -52,18 +52,22 @@ def step(
 
 @dataclass(frozen=True)
 class Heads:
-    """Attention over projections of x, turned whole."""
+    """Attention over projections of x, turned whole; `quants` are the types of q, k and v."""
 
     n_head: int
     n_kv: int
     dims: int
+    quants: tuple[str, str, str] = ("Q8_0", "Q8_0", "Q8_0")
 
     def frequencies(self) -> tuple[float, ...]:
         return tuple(1000.0 ** (-2 * i / self.dims) for i in range(self.dims // 2))
 
     def named(self) -> Named:
         sizes = {"q": self.n_head, "k": self.n_kv, "v": self.n_kv}
-        return {name: quantized(name, n * self.dims, "Q8_0") for name, n in sizes.items()}
+        return {
+            name: quantized(name, n * self.dims, quant)
+            for (name, n), quant in zip(sizes.items(), self.quants, strict=True)
+        }
 
     def runner(
         self,
@@ -166,11 +170,14 @@ def test_keys_that_are_not_turned(emulated: GpuBackend, kv_type: KvCacheType) ->
 
 @pytest.mark.parametrize("kv_type", KV_TYPES)
 @pytest.mark.parametrize("n_rows", [1, 9])
+@pytest.mark.parametrize(
+    "quants", [("Q8_0", "Q8_0", "Q8_0"), ("F16", "F16", "F16"), ("Q8_0", "Q8_0", "BF16")]
+)
 def test_linear_ops_turn_as_a_kernel_of_its_own_does(
-    any_lanes: GpuBackend, n_rows: int, kv_type: KvCacheType
+    any_lanes: GpuBackend, quants: tuple[str, str, str], n_rows: int, kv_type: KvCacheType
 ) -> None:
     """Keys that somebody else reads, too, are turned after they were written."""
-    heads, x = Heads(4, 2, 64), rows_of(n_rows)
+    heads, x = Heads(4, 2, 64, quants), rows_of(n_rows)
     fused = heads.runner(any_lanes, x, kv_type=kv_type).run()
     apart = heads.runner(any_lanes, x, kv_type=kv_type, shows_keys=True).run()
     np.testing.assert_array_equal(apart[:, : heads.n_head * heads.dims], fused)
@@ -214,6 +221,30 @@ def test_heads_are_normalized_where_they_are_turned(
 
     apart = run(is_read=True)
     np.testing.assert_array_equal(apart[:, : heads.n_head * dims], run(is_read=False))
+
+
+@pytest.mark.parametrize("n_rows", [1, 5, 70])
+@pytest.mark.parametrize("quant", ["Q8_0", "F16"])
+@pytest.mark.parametrize("heads", [Heads(8, 2, 32), Heads(4, 2, 64), Heads(2, 1, 128)], ids=str)
+def test_attention_is_rounded_as_it_is_merged(
+    any_lanes: GpuBackend, heads: Heads, quant: str, n_rows: int
+) -> None:
+    """A result that somebody else reads, too, is rounded after it was written."""
+    x, named = rows_of(n_rows), heads.named()
+    named["o"] = quantized("o", 40, quant, heads.n_head * heads.dims)
+
+    def run(*, is_read: bool) -> np.ndarray:
+        def build(p: Program, a: Activation) -> Activation:
+            q, k, v = (p.linear(a, named[name][0]) for name in "qkv")
+            kv = p.kv_layer(heads.n_kv, heads.dims)
+            p.kv_write(kv, k, v)
+            out = p.attention(q, kv, heads.n_head, heads.dims**-0.5)
+            projected = p.linear(out, named["o"][0])
+            return p.concat([projected, out]) if is_read else projected
+
+        return ProgramRunner(build, x, named, backend=any_lanes).run()
+
+    np.testing.assert_array_equal(run(is_read=False), run(is_read=True)[:, :40])
 
 
 def test_keys_that_are_no_numbers_are_not_hidden(emulated: GpuBackend) -> None:
@@ -388,7 +419,10 @@ def test_parts_side_by_side_of_selected_rows(emulated: GpuBackend, out_rows: lis
 
 def test_matrices_of_one_launch_give_what_each_gives_alone(emulated: GpuBackend) -> None:
     x = rows_of(40)
-    parts = {"a": (27, "Q5_0"), "b": (5, "Q8_0"), "c": (130, "Q4_1"), "d": (16, "Q5_1")}
+    parts = {
+        "a": (27, "Q5_0"), "b": (5, "Q8_0"), "c": (130, "Q4_1"), "d": (16, "Q5_1"),
+        "e": (20, "F16"), "f": (33, "BF16"), "g": (16, "F32"),
+    }  # fmt: skip
     named = {name: quantized(name, *part) for name, part in parts.items()}
     together = ProgramRunner(
         lambda p, a: p.concat([p.linear(a, weight) for weight, _ in named.values()]),
@@ -405,8 +439,9 @@ def test_matrices_of_one_launch_give_what_each_gives_alone(emulated: GpuBackend)
         start += n_out
 
 
-def test_broken_rows_stay_broken_and_spoil_no_others(emulated: GpuBackend) -> None:
-    named = {"w": quantized("w", 24, "Q8_0")}
+@pytest.mark.parametrize("quant", ["Q8_0", "F16"])
+def test_broken_rows_stay_broken_and_spoil_no_others(emulated: GpuBackend, quant: str) -> None:
+    named = {"w": quantized("w", 24, quant)}
     x = rows_of(6)
     sound = ProgramRunner(lambda p, a: p.linear(a, named["w"][0]), x, named, backend=emulated)
     expected = sound.run()
@@ -418,9 +453,12 @@ def test_broken_rows_stay_broken_and_spoil_no_others(emulated: GpuBackend) -> No
     np.testing.assert_array_equal(found[[0, 2, 5]], expected[[0, 2, 5]])
 
 
-@pytest.mark.parametrize("factor", [1e-30, 1e30])
-def test_sizes_of_activations_scale_their_products(emulated: GpuBackend, factor: float) -> None:
-    named = {"w": quantized("w", 24, "Q4_1")}
+@pytest.mark.parametrize("quant", ["Q4_1", "F16"])
+@pytest.mark.parametrize("factor", [1e-30, 1e5, 1e30])
+def test_sizes_of_activations_scale_their_products(
+    emulated: GpuBackend, factor: float, quant: str
+) -> None:
+    named = {"w": quantized("w", 24, quant)}
     x = rows_of(4)
     runs = [
         ProgramRunner(lambda p, a: p.linear(a, named["w"][0]), rows, named, backend=emulated).run()
@@ -428,6 +466,56 @@ def test_sizes_of_activations_scale_their_products(emulated: GpuBackend, factor:
     ]
     expected = runs[0].astype(np.float64) * factor
     assert np.abs(runs[1] - expected).max() < 1e-2 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("quant", ["BF16", "F32"])
+@pytest.mark.parametrize("factor", [1e-30, 1e30])
+def test_halves_reach_as_far_as_floats(any_lanes: GpuBackend, factor: float, quant: str) -> None:
+    """Sizes may differ by rows of weights and by blocks of a row."""
+    values = rows_of(24, seed=3).astype(np.float64)
+    values[:, 32:] *= factor
+    values[::2] *= factor**0.1
+    weight, data, meant = quantized_weight("w", values.astype(np.float32), quant)
+    x = rows_of(3, seed=4)
+    expected = x.astype(np.float16).astype(np.float64) @ meant.T
+    run = ProgramRunner(
+        lambda p, a: p.linear(a, weight), x, {"w": (weight, data)}, backend=any_lanes
+    )
+    errors = np.abs(run.run() - expected).max(axis=0)
+    assert (errors < 3e-3 * np.abs(expected).max(axis=0)).all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_weights_that_are_no_numbers_are_not_hidden(emulated: GpuBackend, bad: float) -> None:
+    values = rows_of(20, seed=3)
+    values[7, 40] = bad
+    weight, data, _ = quantized_weight("w", values, "F16")
+    x = rows_of(3)
+    run = ProgramRunner(
+        lambda p, a: p.linear(a, weight), x, {"w": (weight, data)}, backend=emulated
+    )
+    np.testing.assert_array_equal(np.isfinite(run.run()), np.tile(np.arange(20) != 7, (3, 1)))
+
+
+@pytest.mark.parametrize("quant", ["F16", "BF16", "F32"])
+def test_a_table_is_looked_up_and_multiplied_by(emulated: GpuBackend, quant: str) -> None:
+    weight, data, meant = quantized_weight("w", rows_of(50), quant)
+    program = Program("test", {"w": weight})
+    program.output(program.linear(program.select_rows(program.embed(weight)), weight))
+    model = emulated.model(program, {"w": data}, max_rows=64, max_out_rows=64)
+    tokens = np.arange(50, dtype=np.int32)
+    assert model.step(emulated.kv_cache([], 1), tokens, tokens - 1, tokens[:2], 0, tokens)
+    expected = meant @ meant.T
+    assert np.abs(model.logits(50) - expected).max() < 1e-3 * np.abs(expected).max()
+
+
+def test_rows_that_are_no_whole_blocks_are_refused(emulated: GpuBackend) -> None:
+    weight, data, _ = quantized_weight("w", rows_of(16, 40), "F16")
+    with pytest.raises(NativeError, match="'w' has rows of 40, expected a multiple of 32"):
+        ProgramRunner(
+            lambda p, a: p.linear(a, weight), rows_of(1, 40), {"w": (weight, data)},
+            backend=emulated,
+        )  # fmt: skip
 
 
 # ---- choices ----

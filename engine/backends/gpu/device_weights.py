@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from engine.backends.backend import Bytes
 from engine.backends.gpu.defaults import defaults_of
 from engine.backends.gpu.driver import Address, Driver
-from engine.backends.gpu.packing import Format, pack, paired_rows
+from engine.backends.gpu.packing import BLOCK, Format, pack, paired_rows
+from engine.errors import NativeError
 from engine.ops import Weight
 
 # Rotary tables reach as far as any context.
@@ -40,6 +41,16 @@ class DeviceWeights:
         self._addresses: list[Address] = []
         self._scratch, self._scratch_bytes = 0, 0
 
+    def table(self, weight: Weight, data: Bytes) -> Matrix:
+        """A matrix whose rows are looked up: of floats it keeps them, any number a row."""
+        if weight.type_id != GGMLQuantizationType.F32:
+            return self.matrix((weight,), (data,))
+        key = ("table", data.ctypes.data, _shape_of(weight))
+        if key not in self._found:
+            self._sources.append(data)
+            self._found[key] = Matrix(Format.FLOAT, self.keep(data), 0, data.nbytes)
+        return self._found[key]
+
     def matrix(
         self, weights: Sequence[Weight], data: Sequence[Bytes], pairs: int | None = None
     ) -> Matrix:
@@ -55,8 +66,9 @@ class DeviceWeights:
         self, weights: Sequence[Weight], data: Sequence[Bytes], pairs: int | None
     ) -> Matrix:
         first, n_out = weights[0], sum(weight.n_out for weight in weights)
-        if first.type_id == GGMLQuantizationType.F32:
-            return Matrix(Format.FLOAT, self.keep(data[0]), 0, data[0].nbytes)
+        if first.n_cols % BLOCK:
+            detail = f"'{first.name}' has rows of {first.n_cols}, expected a multiple of {BLOCK}"
+            raise NativeError("matrix", detail)
         content = data[0] if len(data) == 1 else np.concatenate([d.reshape(-1) for d in data])
         order = None if pairs is None else paired_rows(n_out, pairs)
         packed = pack(first.type_id, content, n_out, first.n_cols, order)

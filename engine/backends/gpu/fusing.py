@@ -9,7 +9,7 @@ from enum import IntEnum
 
 from engine.backends.arena import activations_of
 from engine.backends.gpu.args import MOST_PARTS
-from engine.backends.gpu.packing import is_super
+from engine.backends.gpu.packing import RoundingKind, rounding_of
 from engine.errors import NativeError
 from engine.ops import (
     Activation,
@@ -37,9 +37,13 @@ class Source(IntEnum):
 
 @dataclass(frozen=True, eq=False)
 class Rounded(Activation):
-    """An activation as int8 with scales, by blocks of 32 or, with `is_super`, of 256."""
+    """An activation as int8 or halves, with scales."""
 
-    is_super: bool = False
+    kind: RoundingKind = RoundingKind.BLOCKS
+
+    @property
+    def number_bytes(self) -> int:
+        return 2 if self.kind is RoundingKind.HALVES else 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -289,7 +293,7 @@ def _round(ops: Sequence[Op], result: Activation) -> list[Op]:
             if tensor is not out and not (isinstance(op, Linear | Gated) and tensor is op.x):
                 read_otherwise.add(tensor)
     lowered: list[Op] = []
-    rounded: dict[tuple[Activation, bool], Rounded] = {}
+    rounded: dict[tuple[Activation, RoundingKind], Rounded] = {}
     for op in ops:
         if isinstance(op, Rope):  # changes x in place: what was rounded before is stale
             rounded = {key: r for key, r in rounded.items() if key[0] is not op.x}
@@ -297,7 +301,7 @@ def _round(ops: Sequence[Op], result: Activation) -> list[Op]:
             continue
         if isinstance(op, Linear | Gated):
             weight = op.gate if isinstance(op, Gated) else op.weight
-            key = (op.x, is_super(weight.type_id))
+            key = (op.x, rounding_of(weight.type_id))
             if key not in rounded:
                 rounded[key] = Rounded(op.x.width, op.x.rows, key[1])
                 lowered.append(_rounding(rounded[key], op.x, makers.get(op.x), read_otherwise))
@@ -429,14 +433,15 @@ def _store(ops: Sequence[Op], result: Activation) -> list[Op]:
 
 
 def _let_linears_round(ops: Sequence[Op]) -> list[Op]:
-    """Has linear ops know what their input was before it was rounded, where they are the only
-    reader; the Round is part of them from then on."""
+    """Has linear ops know what their input was before it was rounded to int8, where they are the
+    only reader; the Round is part of them from then on."""
     n_uses = _n_uses(ops)
     makers = {op.out: op for op in ops if isinstance(op, Round)}
     attentions = {op.rounded: op for op in ops if isinstance(op, AttentionRound)}
     found: list[Op] = []
     for op in ops:
-        if not isinstance(op, Linears) or n_uses[op.x] != 2:
+        is_half = isinstance(op, Linears) and op.x.kind is RoundingKind.HALVES
+        if not isinstance(op, Linears) or n_uses[op.x] != 2 or is_half:
             found.append(op)
         elif op.x in attentions:
             attention = attentions[op.x]

@@ -9,7 +9,7 @@ from engine.backends.gpu.defaults import Defaults
 from engine.backends.gpu.driver import Grid
 from engine.backends.gpu.fusing import Linears, Round, Source
 from engine.backends.gpu.launch import THREADS, Bucket, ceil_div
-from engine.backends.gpu.packing import TILE_ROWS
+from engine.backends.gpu.packing import TILE_ROWS, RoundingKind
 from engine.ops import Attention
 
 _TALL_BLOCKS, _FEW_SLICES, _MANY_SLICES = 96, 8, 16  # native/gpu/linear.h
@@ -78,6 +78,8 @@ class LinearShape:
             return f"{name}_merge_{self.op.merged.kv.head_dim}"
         if self.is_one(bucket):
             return f"{name}_one"
+        if self._is_half:
+            name += "_half"
         # Half a tile of rows has kernels of its own.
         n_rows = self._rows(bucket)
         if n_rows <= TILE_ROWS // 2:
@@ -90,7 +92,7 @@ class LinearShape:
         """Whether it has many blocks for each multiprocessor, so that it pays to have more of them
         work at once, each on less."""
         least = _LEAST_WIDE_TILES.get(row_tiles)
-        if least is None or self.is_tall or not self.defaults.has_wide_linears:
+        if least is None or self.is_tall or self._is_half or not self.defaults.has_wide_linears:
             return False
         return self.n_tiles > least * self.n_units
 
@@ -112,6 +114,10 @@ class LinearShape:
 
     def shared_bytes(self, bucket: Bucket) -> int:
         return self.staged_bytes(bucket) + (self._one_bytes() if self.is_one(bucket) else 0)
+
+    @property
+    def _is_half(self) -> bool:
+        return self.op.x.kind is RoundingKind.HALVES
 
     def _rows(self, bucket: Bucket) -> int:
         return bucket.rows(self.op.x.rows)

@@ -24,7 +24,7 @@ from engine.backends.gpu.fusing import (
 from engine.backends.gpu.kv import GpuKvCache
 from engine.backends.gpu.launch import THREADS, Bucket, Launch, ceil_div
 from engine.backends.gpu.linear_shape import LinearShape, merges_later
-from engine.backends.gpu.packing import TILE_ROWS, Format, block_bytes_of
+from engine.backends.gpu.packing import TILE_ROWS, RoundingKind, block_bytes_of
 from engine.backends.gpu.sparse import is_sparse, sparse_launches
 from engine.backends.gpu.step import MOST_TREE_ROWS
 from engine.errors import NativeError
@@ -115,7 +115,7 @@ class Lowering:
         return Launch(lambda _: name, lambda b: (n_x, b.rows(rows), 1), lambda _, __: args)
 
     def _embed(self, op: Embed) -> Launch:
-        table = self._matrix((op.table,))
+        table = self._device.table(op.table, self._weights[op.table.name])
         args = A.EmbedArgs(
             self._step, table.quants, table.scales, self._place(op.out), table.format,
             op.out.width,
@@ -137,7 +137,9 @@ class Lowering:
             self._step, self._rounding(op), self._place(op.out), self._scales(op.out),
             _is_selected(op.x),
         )  # fmt: skip
-        return self._rowwise("quantize", op.x, ceil_div(op.x.width, 8 * THREADS), args)
+        return self._rowwise(
+            _of_kind("quantize", op.out), op.x, ceil_div(op.x.width, 8 * THREADS), args
+        )
 
     def _rounding(self, op: Round) -> A.Rounding:
         other = 0
@@ -148,7 +150,8 @@ class Lowering:
         assert op.source is not Source.NORMED or isinstance(op.other, Weight)
         if op.x.width > _MOST_WIDTH:
             raise NativeError("quantize", f"rows of {op.x.width}, expected <= {_MOST_WIDTH}")
-        return A.Rounding(self._place(op.x), other, op.x.width, op.source, op.out.is_super, op.eps)
+        is_super = op.out.kind is RoundingKind.SUPER
+        return A.Rounding(self._place(op.x), other, op.x.width, op.source, is_super, op.eps)
 
     def _silu_mul(self, op: SiluMul) -> Launch:
         args = A.SiluMulArgs(
@@ -225,8 +228,6 @@ class Lowering:
         weight_bytes = tile_bytes = 0
         for to, part in zip(args.parts, op.parts, strict=False):
             matrix = self._matrix(part.weights, _pairs_of(op, part))
-            if matrix.format is Format.FLOAT:
-                raise NativeError("linear", f"'{part.weights[0].name}' is no quantized matrix")
             to.quants, to.scales, to.format = matrix.quants, matrix.scales, matrix.format
             to.bias = 0 if part.bias is None else self._vector(part.bias)
             to.residual = 0 if part.residual is None else self._place(part.residual)
@@ -238,7 +239,7 @@ class Lowering:
             tile_bytes = max(tile_bytes, matrix.n_bytes // ceil_div(to.n_out, TILE_ROWS))
         if op.rounding is not None:
             args.rounding = self._rounding(op.rounding)
-        args.rounding.is_super = x.is_super
+        args.rounding.is_super = x.kind is RoundingKind.SUPER
         if op.turning is not None:
             args.turning.table = self._device.turns(op.turning.rope.inverse_frequencies)
             args.turning.is_neox = op.turning.rope.is_neox
@@ -250,7 +251,8 @@ class Lowering:
         return self._device.matrix(weights, data, pairs)
 
     def _scales(self, x: Rounded) -> Address:
-        return self._place(x) + rounded_rows(self._most_rows[x.rows]) * x.width
+        n_numbers = rounded_rows(self._most_rows[x.rows]) * x.width
+        return self._place(x) + n_numbers * x.number_bytes
 
     def _vector(self, weight: Weight) -> Address:
         return self._device.vector(weight, self._weights[weight.name])
@@ -358,16 +360,17 @@ class Lowering:
             lambda _: 32 * _ATTENTION_WARPS,
         )
         to = (0, 0) if rounded is None else (self._place(rounded), self._scales(rounded))
-        is_super = rounded is not None and rounded.is_super
+        is_super = rounded is not None and rounded.kind is RoundingKind.SUPER
 
         def make_merge(bucket: Bucket, kv: GpuKvCache) -> ctypes.Structure:
             return A.MergeArgs(make(bucket, kv), *to, is_super, 0)
 
+        merge_name = _of_kind("attention_merge", rounded)
         merge_warps = 8 if dims == 32 else 4  # attention.h: kMergeWarps
 
         def merge_kernel(bucket: Bucket) -> str:
             is_later = is_merged_later and merges_later(op, bucket.rows(rows), bucket.n_splits)
-            return f"attention_merge_{dims}" if bucket.n_splits and not is_later else ""
+            return f"{merge_name}_{dims}" if bucket.n_splits and not is_later else ""
 
         merge = Launch(
             merge_kernel,
@@ -377,9 +380,7 @@ class Lowering:
         )
         if rounded is None:
             return [attend, merge]
-        later = self._round(Round(rounded, op.out))
-        round_later = replace(later, kernel=_quantize_unsplit)
-        return [attend, merge, round_later]
+        return [attend, merge, _unsplit(self._round(Round(rounded, op.out)))]
 
     # ---- choices ----
 
@@ -398,8 +399,9 @@ def _tiles_shift(group: int) -> int:
     return (ceil_div(group, _QUERIES) - 1).bit_length()
 
 
-def _quantize_unsplit(bucket: Bucket) -> str:
-    return "" if bucket.n_splits else "quantize"
+def _unsplit(launch: Launch) -> Launch:
+    """Of steps whose splits have no blocks of their own alone."""
+    return replace(launch, kernel=lambda b: "" if b.n_splits else launch.kernel(b))
 
 
 def _look_ahead(args: A.LinearArgs, following: A.LinearArgs) -> None:
@@ -421,6 +423,12 @@ def _pairs_of(op: Linears, part: Part) -> int | None:
     return op.turning.kv.head_dim if op.turning.rope.is_neox else None
 
 
+def _of_kind(kernel: str, out: Rounded | None) -> str:
+    """What a kernel is called that rounds to int8 or not at all, or to halves."""
+    is_half = out is not None and out.kind is RoundingKind.HALVES
+    return f"{kernel}_half" if is_half else kernel
+
+
 def _is_selected(x: Activation) -> bool:
     return x.rows is Rows.SELECTED
 
@@ -432,5 +440,5 @@ def rounded_rows(n_rows: int) -> int:
 
 
 def rounded_bytes(x: Rounded, n_rows: int) -> int:
-    """A byte a number, and two floats for each block of 32."""
-    return rounded_rows(n_rows) * (x.width + x.width // 32 * 8)
+    """The numbers, and two floats for each block of 32."""
+    return rounded_rows(n_rows) * (x.width * x.number_bytes + x.width // 32 * 8)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 Bytes = NDArray[Any]  # of uint8, which NumPy's types lose at every shift
 Halves = NDArray[np.float16]
+Floats = NDArray[np.float32]
 
 TILE_ROWS, BLOCK = 16, 32
 _MOST_ROWS = 8192  # unpacked at a time
@@ -25,6 +26,16 @@ class Format(IntEnum):
     INT6 = 2
     INT8 = 3
     FLOAT = 4
+    HALF = 5
+
+
+class RoundingKind(IntEnum):
+    """To what activations are rounded before they meet a weight: int8 by blocks of 32, or of 256,
+    or halves."""
+
+    BLOCKS = 0
+    SUPER = 1
+    HALVES = 2
 
 
 def block_bytes_of(format: int) -> int:
@@ -33,12 +44,19 @@ def block_bytes_of(format: int) -> int:
 
 
 # Of the numbers of a row in a block.
-_ROW_BYTES = {Format.INT4: 16, Format.INT5: 20, Format.INT6: 24, Format.INT8: 32}
+_ROW_BYTES = {
+    Format.INT4: 16,
+    Format.INT5: 20,
+    Format.INT6: 24,
+    Format.INT8: 32,
+    Format.HALF: 64,
+}
 
 
 @dataclass(frozen=True)
 class Packed:
-    """`quants` (tiles, blocks, bytes of a block), `scales` (tiles, blocks, 16, 2)."""
+    """`quants` (tiles, blocks, bytes of a block), `scales` (tiles, blocks, 16, 2): two halves, or
+    the two of a float."""
 
     format: Format
     quants: Bytes
@@ -51,13 +69,13 @@ class Packed:
 
 @dataclass(frozen=True)
 class _Layout:
-    """A GGUF type: what it becomes, its bytes for 32 or 256 columns, whether activations are
-    rounded 256 at a time with it, and how to unpack (rows, blocks, bytes) to numbers 0..255
-    (rows, 32-blocks, 32) and scales (rows, 32-blocks, 2)."""
+    """A GGUF type: what it becomes, its bytes for 32 or 256 columns, how activations are rounded
+    for it, and how to unpack (rows, blocks, bytes) to numbers (rows, 32-blocks, 32), 0..255 or
+    halves, and scales (rows, 32-blocks, 2)."""
 
     format: Format
     block_bytes: int
-    is_super: bool
+    rounding: RoundingKind
     unpack: Callable[[Bytes], tuple[Bytes, Halves]]
 
 
@@ -65,9 +83,9 @@ def is_packable(type_id: int) -> bool:
     return type_id in _LAYOUTS
 
 
-def is_super(type_id: int) -> bool:
-    """Whether activations are rounded by blocks of 256 for this type, as the CPU does it."""
-    return _LAYOUTS[type_id].is_super
+def rounding_of(type_id: int) -> RoundingKind:
+    """How activations are rounded for this type: to int8 by the blocks that the CPU has, too."""
+    return _LAYOUTS[type_id].rounding
 
 
 def packed_bytes(type_id: int, n_out: int, n_cols: int) -> int:
@@ -148,11 +166,16 @@ def _pack_int8(numbers: Bytes) -> Bytes:
     return _flat(np.ascontiguousarray(halves.swapaxes(2, 3)))
 
 
+def _pack_half(numbers: Halves) -> Bytes:
+    return _flat(np.ascontiguousarray(numbers).view(np.uint8))
+
+
 _PACKERS = {
     Format.INT4: _pack_int4,
     Format.INT5: _pack_int5,
     Format.INT6: _pack_int6,
     Format.INT8: _pack_int8,
+    Format.HALF: _pack_half,
 }
 
 
@@ -241,13 +264,43 @@ def _q6_k(b: Bytes) -> tuple[Bytes, Halves]:
     return numbers.reshape(len(b), -1, BLOCK), pairs
 
 
+_LARGEST_EXPONENT, _LEAST_EXPONENT = 8, -126  # of a block's numbers; of a float
+
+
+def _scaled(values: Floats) -> tuple[Halves, Halves]:
+    """Halves of which a block's largest is below 2^8, and the powers of two that make them so. A
+    block that is not finite stays so."""
+    most = np.abs(values).max(axis=-1, keepdims=True)
+    exponents = np.maximum(np.frexp(most)[1] - _LARGEST_EXPONENT, _LEAST_EXPONENT)
+    is_finite = np.isfinite(most)
+    numbers = np.ldexp(np.where(is_finite, values, np.float32(0)), -exponents)
+    scales = np.where(is_finite, np.ldexp(np.float32(1), exponents), np.float32(np.nan))
+    return numbers.astype(np.float16), scales.view(np.float16)
+
+
+def _f16(b: Bytes) -> tuple[Halves, Halves]:
+    return _scaled(b.view(np.float16).astype(np.float32))
+
+
+def _bf16(b: Bytes) -> tuple[Halves, Halves]:
+    return _scaled((b.view(np.uint16).astype(np.uint32) << 16).view(np.float32))
+
+
+def _f32(b: Bytes) -> tuple[Halves, Halves]:
+    return _scaled(b.view(np.float32))
+
+
+_BLOCKS, _SUPER, _HALVES = RoundingKind.BLOCKS, RoundingKind.SUPER, RoundingKind.HALVES
 _LAYOUTS = {
-    int(Type.Q4_0): _Layout(Format.INT4, 18, False, _q4_0),
-    int(Type.Q4_1): _Layout(Format.INT4, 20, False, _q4_1),
-    int(Type.Q5_0): _Layout(Format.INT5, 22, False, _q5_0),
-    int(Type.Q5_1): _Layout(Format.INT5, 24, False, _q5_1),
-    int(Type.Q8_0): _Layout(Format.INT8, 34, False, _q8_0),
-    int(Type.Q4_K): _Layout(Format.INT4, 144, True, _q4_k),
-    int(Type.Q5_K): _Layout(Format.INT5, 176, True, _q5_k),
-    int(Type.Q6_K): _Layout(Format.INT6, 210, True, _q6_k),
+    int(Type.Q4_0): _Layout(Format.INT4, 18, _BLOCKS, _q4_0),
+    int(Type.Q4_1): _Layout(Format.INT4, 20, _BLOCKS, _q4_1),
+    int(Type.Q5_0): _Layout(Format.INT5, 22, _BLOCKS, _q5_0),
+    int(Type.Q5_1): _Layout(Format.INT5, 24, _BLOCKS, _q5_1),
+    int(Type.Q8_0): _Layout(Format.INT8, 34, _BLOCKS, _q8_0),
+    int(Type.Q4_K): _Layout(Format.INT4, 144, _SUPER, _q4_k),
+    int(Type.Q5_K): _Layout(Format.INT5, 176, _SUPER, _q5_k),
+    int(Type.Q6_K): _Layout(Format.INT6, 210, _SUPER, _q6_k),
+    int(Type.F16): _Layout(Format.HALF, 64, _HALVES, _f16),
+    int(Type.BF16): _Layout(Format.HALF, 64, _HALVES, _bf16),
+    int(Type.F32): _Layout(Format.HALF, 128, _HALVES, _f32),
 }
