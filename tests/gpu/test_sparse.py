@@ -30,7 +30,7 @@ def varied_rows(seed: int) -> np.ndarray:
     x[:, :Q] += 0.5
     for block in range(N_ROWS // BLOCK):
         x[block * BLOCK : (block + 1) * BLOCK, Q : Q + KV] += 0.3 * (block * 2 % 5)
-    return rounded(x, 32).astype(np.float32)
+    return rounded(x, "Q8_0").astype(np.float32)
 
 
 def runner(
@@ -40,22 +40,23 @@ def runner(
     window: int | None = None,
     *,
     kv_type: KvCacheType = "f16",
-    is_rounded: bool = False,
+    read_by: str | None = None,
 ) -> ProgramRunner:
-    """Queries, keys and values are x's columns; `is_rounded` reads the result rounded alone."""
+    """Queries, keys and values are x's columns; the result is read by a matrix of type `read_by`,
+    rounded alone."""
     named = {}
     for name, start, n in (("q", 0, Q), ("k", Q, KV), ("v", Q + KV, KV)):
         matrix = np.zeros((n, x.shape[1]), np.float32)
         matrix[np.arange(n), start + np.arange(n)] = 1
         named[name] = quantized_weight(name, matrix, "Q8_0")[:2]
-    named["o"] = quantized_weight("o", np.eye(Q, dtype=np.float32), "Q8_0")[:2]
+    named["o"] = quantized_weight("o", np.eye(Q, dtype=np.float32), read_by or "Q8_0")[:2]
 
     def build(p: Program, a: Activation) -> Activation:
         q, k, v = (p.linear(a, named[name][0]) for name in "qkv")
         kv = p.kv_layer(N_KV, HEAD_DIM)
         p.kv_write(kv, k, v)
         out = p.attention(q, kv, N_HEAD, HEAD_DIM**-0.5, window=window, sparse=sparse)
-        return p.linear(out, named["o"][0]) if is_rounded else out
+        return p.linear(out, named["o"][0]) if read_by else out
 
     return ProgramRunner(build, x, named, kv_type=kv_type, backend=backend)
 
@@ -84,14 +85,14 @@ def test_rows_see_the_selected_blocks_alone(
 
 @pytest.mark.parametrize("kv_type", KV_TYPES)
 @pytest.mark.parametrize("window", [None, BLOCK + 70])
-@pytest.mark.parametrize("is_rounded", [False, True])
+@pytest.mark.parametrize("read_by", [None, "Q8_0", "F16"])
 def test_with_every_block_selected_the_bits_are_those_of_dense_attention(
-    any_lanes: GpuBackend, window: int | None, is_rounded: bool, kv_type: KvCacheType
+    any_lanes: GpuBackend, window: int | None, read_by: str | None, kv_type: KvCacheType
 ) -> None:
     x = varied_rows(seed=1)
     sparse = BlockSparse(EVERYTHING, 2 * BLOCK, n_sink=0, n_window=0)
     dense, found = (
-        run_steps(runner(any_lanes, x, s, window, kv_type=kv_type, is_rounded=is_rounded), size=100)
+        run_steps(runner(any_lanes, x, s, window, kv_type=kv_type, read_by=read_by), size=100)
         for s in (None, sparse)
     )
     np.testing.assert_array_equal(found, dense)
@@ -120,8 +121,9 @@ def test_a_selection_that_makes_no_sense_is_refused(
 
 
 @pytest.mark.usefixtures("host_compiler")
-def test_a_scorer_on_the_gpu_probes_what_the_processor_does(tmp_path: Path) -> None:
-    path = write_tiny_gguf(tmp_path / "tiny.gguf", "qwen2", "Q8_0")
+@pytest.mark.parametrize("quant", ["Q8_0", "F16"])
+def test_a_scorer_on_the_gpu_probes_what_the_processor_does(tmp_path: Path, quant: str) -> None:
+    path = write_tiny_gguf(tmp_path / "tiny.gguf", "qwen2", quant)
     gpu, cpu = (
         Engine.load(EngineConfig(model=str(path), n_threads=1, backend=backend))
         for backend in ("emulated", "cpu")
