@@ -1,5 +1,7 @@
 """Counts of work are those of the real launches; times follow from rates."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType as Type
@@ -7,9 +9,11 @@ from gguf import GGMLQuantizationType as Type
 from benchmarks import gpu
 from benchmarks.roofline import Rates, Work, count, prefill_s
 from engine.backends.gpu.packing import Format, pack, packed_bytes
+from engine.config import EngineConfig
 from engine.engine import Engine
 from engine.ops import Weight
 from engine.program import Program
+from tests.tiny_gguf import write_tiny_gguf
 
 BLOCK_BYTES = {Type.Q4_0: 18, Type.Q5_1: 24, Type.Q8_0: 34, Type.F16: 64, Type.F32: 128}
 SUPER_BYTES = {Type.Q4_K: 144, Type.Q5_K: 176, Type.Q6_K: 210}
@@ -33,11 +37,23 @@ def test_packed_sizes_are_what_packing_makes(kind: Type, n_out: int) -> None:
 
 @pytest.mark.parametrize(("n_rows", "n_out"), [(1, 1), (16, 16), (40, 40), (100, 1)])
 def test_work_is_what_is_launched(engine: Engine, n_rows: int, n_out: int) -> None:
+    assert_work_is_launched(engine, n_rows, n_out)
+
+
+def assert_work_is_launched(engine: Engine, n_rows: int, n_out: int) -> None:
     launched = gpu.launches(engine, n_rows, 8, n_out, n_repeated=1)
     counted = count(engine._model.program, n_rows, 8, n_out)
     assert sum(row["n"] for row in launched) == sum(work.n_launches for work in counted)
     streamed = sum(row["n"] * row["weight_bytes"] * row["grid"][1] for row in launched)
     assert streamed == sum(work.weight_bytes * work.n_passes for work in counted)
+
+
+def test_work_with_halves_is_what_is_launched(host_compiler: None, tmp_path: Path) -> None:
+    path = write_tiny_gguf(tmp_path / "tiny.gguf", "qwen2", "F16", quants={"attn_q.weight": "Q8_0"})
+    config = EngineConfig(model=str(path), backend="emulated", n_ctx=256, n_threads=1)
+    engine = Engine.load(config)
+    for n_rows in (1, 100):
+        assert_work_is_launched(engine, n_rows, 1)
 
 
 def _program() -> Program:
