@@ -401,7 +401,11 @@ def _tiles_shift(group: int) -> int:
 
 def _unsplit(launch: Launch) -> Launch:
     """Of steps whose splits have no blocks of their own alone."""
-    return replace(launch, kernel=lambda b: "" if b.n_splits else launch.kernel(b))
+
+    def kernel(bucket: Bucket) -> str:
+        return "" if bucket.n_splits else launch.kernel(bucket)
+
+    return replace(launch, kernel=kernel)
 
 
 def _look_ahead(args: A.LinearArgs, following: A.LinearArgs) -> None:
