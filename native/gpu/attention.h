@@ -16,6 +16,12 @@ struct PartShared {
     uint32 weights[kSplitTiles][kLaneRows][kHalfWords][kWarp];
 };
 
+// Which of the warps that share a split this is: of a block with several splits they lie side by
+// side.
+DEV int part_warp() {
+    return warp_index() % kPartWarps;
+}
+
 // What a warp needs of a split: a tile of keys, and every fourth 16 dimensions of the values. They
 // are on their way before the queries are known, where there are registers for it.
 template <int kDims>
@@ -26,7 +32,7 @@ constexpr int kMine = (kDims / 16 + kPartWarps - 1) / kPartWarps;
 // Which 16 dimensions the k-th of a warp's are.
 template <int kDims>
 DEV int my_dims(int k) {
-    return (warp_index() + k * kPartWarps) % (kDims / 16);
+    return (part_warp() + k * kPartWarps) % (kDims / 16);
 }
 
 template <int kDims>
@@ -43,7 +49,7 @@ struct PartHalves {
 
     template <class From>
     DEV_MEMBER void load(const From& from) {
-        const int t = warp_index();
+        const int t = part_warp();
 #pragma unroll
         for (int d = 0; d < kDims / 16; d += kPiece<kDims>) {
             KeyPiece<kDims> piece;
@@ -89,7 +95,7 @@ struct PartBytes {
 
     template <class From>
     DEV_MEMBER void load(const From& from) {
-        const int t = warp_index();
+        const int t = part_warp();
 #pragma unroll
         for (int d = 0; d < kDims / 32; ++d)
 #pragma unroll
@@ -138,7 +144,7 @@ using PartWords = typename OfCache<PartBytes<kDims>, PartHalves<kDims>>::Type;
 template <int kDims, class From>
 DEV void run_part(const AttentionArgs& a, const Asked<kDims>& asked, const From& from,
                   PartWords<kDims>& words, int first, const RowPlaces& to, PartShared& shared) {
-    const int t = warp_index(), lane = lane_index();
+    const int t = part_warp(), lane = lane_index();
     const float scale = a.scale * kLog2E;
     float scores[8] = {};
     if constexpr (kIsEarly<kDims>)
@@ -227,7 +233,7 @@ DEV void attention_parts(const AttentionArgs& a, const Step& step, Place at, Par
     begin_after_others();
     if (!is_there) return;
     Asked<kDims> asked;
-    ask(a, step, queries, at.y, tile, asked);
+    ask(a, step, queries, a.q, at.y, tile, asked);
     if (first >= asked.end) return;
     constexpr int kStride = kPartFloats<kDims>;
     const RowPlaces to =
@@ -311,7 +317,7 @@ DEV void attention_whole_at(const AttentionArgs& a, const Step& step, Place at) 
     const int tile = at.z * kWarps + warp_index();
     if (queries.row(tile, 0) >= queries.n_rows) return;
     Asked<kDims> asked;
-    ask(a, step, queries, at.y, tile, asked);
+    ask(a, step, queries, a.q, at.y, tile, asked);
     const int row = keys_of(a, step, queries.row(tile, 0)).row;
     Added<kDims> added{places_of(a, queries, at.y, tile, a.out, kDims), no_sums()};
     added.end(true);

@@ -1,4 +1,5 @@
 // All kernels in one translation unit, for every platform (platform.h).
+#include "attend_one.h"
 #include "attention.h"
 #include "choose.h"
 #include "follow.h"

@@ -355,36 +355,56 @@ DEV Extras constants_of(const LinearArgs& a, const Step& s, const LinearPart& pa
     return extras;
 }
 
-// A result, turned or gated, and written where it goes. All lanes of a warp come along.
-DEV void write_result(const LinearArgs& a, const Step& s, const LinearPart& part,
-                      const Column& column, bool is_there, int row, float sum,
-                      const Extras& extras) {
+DEV int cache_block_of(const Step& s, const LinearPart& part, int row) {
+    const bool is_cached = part.target == kKey || part.target == kValue;
+    return is_cached ? s.blocks[(s.n_past + row) / kKvBlock] : 0;
+}
+
+// A result with what else goes into it, turned, or gated where it is the gate. All lanes of a warp
+// come along, for they show each other theirs, also where their tiles are of different parts.
+DEV float finished(const LinearArgs& a, const LinearPart& part, const Column& column, float sum,
+                   const Extras& extras) {
     if (part.bias) sum += extras.bias;
     if (part.residual) sum += extras.residual;
-    if (part.target == kQuery || part.target == kKey) {
-        const float other = shuffle_xor(sum, a.turning.is_neox ? 8 : 1);
-        const float* turn = extras.turn.at;
-        // x cos - y sin and x sin + y cos, where x is the first of the two.
-        sum = column.is_second ? multiply_add(other, turn[1], sum * turn[0])
-                               : multiply_add(sum, turn[0], -(other * turn[1]));
-    }
+    const bool is_eight_apart = part.target == kGated || a.turning.is_neox;
+    const float other = shuffle_xor(sum, is_eight_apart ? 8 : 1);
+    if (part.target == kGated) return silu(sum) * other;
+    if (part.target != kQuery && part.target != kKey) return sum;
+    const float* turn = extras.turn.at;
+    // x cos - y sin and x sin + y cos, where x is the first of the two.
+    return column.is_second ? multiply_add(other, turn[1], sum * turn[0])
+                            : multiply_add(sum, turn[0], -(other * turn[1]));
+}
+
+// A key's or a value's dimension as the cache has it.
+struct CachePlace {
+    int head, at;  // in halves from the head on
+};
+
+DEV CachePlace cache_place(const LinearArgs& a, const Step& s, const LinearPart& part, int row,
+                           int n) {
+    const KvPlace& kv = a.turning.kv;
+    const int offset = (s.n_past + row) % kKvBlock;
+    const int head = n >> a.turning.head_shift, dim = n & ((1 << a.turning.head_shift) - 1);
+    return {head, part.target == kKey ? key_at(kv, offset, dim) : value_at(kv, offset, dim)};
+}
+
+// A result, finished and written where it goes. All lanes of a warp come along.
+DEV void write_result(const LinearArgs& a, const Step& s, const LinearPart& part,
+                      const Column& column, bool is_there, int row, float sum, const Extras& extras,
+                      int cache_block) {
+    sum = finished(a, part, column, sum, extras);
+    if (!is_there) return;
     if (part.target == kGated) {
-        const float up = shuffle_xor(sum, 8);
-        if (is_there && !column.is_second)
-            part.out[int64(row) * (part.n_out / 2) + column.n] = silu(sum) * up;
+        if (!column.is_second) part.out[int64(row) * (part.n_out / 2) + column.n] = sum;
         return;
     }
-    if (!is_there) return;
     if (part.target == kWritten || part.target == kQuery) {
         part.out[int64(row) * part.n_out + column.n] = sum;
         return;
     }
-    const KvPlace& kv = a.turning.kv;
-    const int slot = s.n_past + row, offset = slot % kKvBlock;
-    const int head = column.n >> a.turning.head_shift;
-    const int dim = column.n & ((1 << a.turning.head_shift) - 1);
-    const int at = part.target == kKey ? key_at(kv, offset, dim) : value_at(kv, offset, dim);
-    kv_head(kv, s.blocks[slot / kKvBlock], head)[at] = float_to_half(sum);
+    const CachePlace to = cache_place(a, s, part, row, column.n);
+    kv_head(a.turning.kv, cache_block, to.head)[to.at] = float_to_half(sum);
 }
 
 // A block has a tile of weights, a slice for each warp, and kCols tiles of rows or half of one.
@@ -451,7 +471,9 @@ DEV void linear(const LinearArgs& a) {
         float sum = shown[0][mine_row][mine];
 #pragma unroll
         for (int i = 1; i < kSlices; ++i) sum += shown[i][mine_row][mine];
-        write_result(a, step, part, column, is_mine && row < n_rows, row, sum, extras[col]);
+        const bool is_there = is_mine && row < n_rows;
+        write_result(a, step, part, column, is_there, row, sum, extras[col],
+                     is_there ? cache_block_of(step, part, row) : 0);
     }
 }
 

@@ -40,6 +40,23 @@ DEV OneShared one_shared(const LinearArgs& a, int n_slices) {
     return shared;
 }
 
+// A tile of one of several matrices.
+struct OneTile {
+    const LinearPart* part;
+    int tile;
+};
+
+// Those of a block: neighbours.
+struct TilesInOrder {
+    const LinearArgs& a;
+    int first, n;
+
+    DEV_MEMBER OneTile at(int t) const {
+        const LinearPart& part = part_of(a, first + t);
+        return {&part, first + t - part.first_tile};
+    }
+};
+
 // What a thread writes of a block's results.
 struct OneResult {
     const LinearPart* part;
@@ -48,15 +65,27 @@ struct OneResult {
     bool is_there;
 };
 
-DEV OneResult one_result(const LinearArgs& a, int first_tile, int n_tiles) {
+template <class Tiles>
+DEV OneResult one_result(const LinearArgs& a, const Tiles& tiles) {
     OneResult r;
     r.tile = thread_index() >> 4;
-    r.is_there = r.tile < n_tiles;
+    r.is_there = r.tile < tiles.n;
     if (!r.is_there) r.tile = 0;
-    r.part = &part_of(a, first_tile + r.tile);
-    r.column = column_of(a, *r.part, first_tile + r.tile - r.part->first_tile, thread_index() & 15);
+    const OneTile mine = tiles.at(r.tile);
+    r.part = mine.part;
+    r.column = column_of(a, *mine.part, mine.tile, thread_index() & 15);
     r.is_there = r.is_there && r.column.n < r.part->n_out;
     return r;
+}
+
+template <int kThreads, class Tiles>
+DEV void begin_tiles(const LinearArgs& a, const Tiles& tiles, const OneShared& shared) {
+#pragma unroll 1
+    for (int t = 0; t < tiles.n; ++t) {
+        const OneTile tile = tiles.at(t);
+        begin_tile<kThreads>(a, tile_place(a, *tile.part, tile.tile),
+                             shared.tiles + t * a.staged_bytes);
+    }
 }
 
 // ---- products ----
@@ -147,25 +176,46 @@ DEV float row_product_of(int format, const TilePlace& place, int row, int slice,
     }
 }
 
+// All tiles' products. Half a warp has a slice, and each lane a row of the tile.
+template <int kSlices, int kWarps, class Tiles>
+DEV void multiply_tiles(const LinearArgs& a, const Tiles& tiles, const OneShared& shared) {
+    constexpr int kTasks = kSlices / 2;  // of a tile
+    const int row = lane_index() & 15;
+#pragma unroll 1
+    for (int task = warp_index(); task < tiles.n * kTasks; task += kWarps) {
+        const int t = task / kTasks, slice = task % kTasks * 2 + (lane_index() >> 4);
+        const OneTile tile = tiles.at(t);
+        const TilePlace place = staged_place(a, tile_place(a, *tile.part, tile.tile),
+                                             shared.tiles + t * a.staged_bytes);
+        shared.sums[(t * kSlices + slice) * kSliceSums + row] =
+            row_product_of<kSlices>(tile.part->format, place, row, slice, a.n_blocks, shared);
+    }
+}
+
+// The slices of a thread's result in their order.
+template <int kSlices>
+DEV float sum_of_slices(const OneShared& shared, int tile) {
+    const float* sums = shared.sums + tile * kSlices * kSliceSums + (thread_index() & 15);
+    float sum = sums[0];
+#pragma unroll
+    for (int s = 1; s < kSlices; ++s) sum += sums[s * kSliceSums];
+    return sum;
+}
+
 // kInput is 0, or, of attention in parts, the number of a head's dimensions.
 template <int kSlices, int kInput>
 DEV void linear_one(const LinearArgs& a) {
-    constexpr int kTasks = kSlices / 2;  // of a tile
     const OneShared shared = one_shared(a, kSlices);
     const int first = block_x() * a.tiles_of_block, n_left = a.n_tiles - first;
-    const int n_tiles = n_left < a.tiles_of_block ? n_left : a.tiles_of_block;
-#pragma unroll 1
-    for (int t = 0; t < n_tiles; ++t) {
-        const LinearPart& part = part_of(a, first + t);
-        begin_tile<kOneThreads>(a, tile_place(a, part, first + t - part.first_tile),
-                                shared.tiles + t * a.staged_bytes);
-    }
-    const Step& step = *a.step;
+    const TilesInOrder tiles{a, first, n_left < a.tiles_of_block ? n_left : a.tiles_of_block};
+    begin_tiles<kOneThreads>(a, tiles, shared);
+    const Step step = *a.step;
     const bool is_asked = rows_of(step, a.is_selected) > 0;
-    const OneResult result = one_result(a, first, n_tiles);
+    const OneResult result = one_result(a, tiles);
     const LinearPart& part = *result.part;
     const bool is_there = result.is_there && is_asked;
     Extras extras = constants_of(a, step, part, result.column, 0, is_there);
+    const int cache_block = cache_block_of(step, part, 0);
     const RoundedRows<1> row{shared.numbers, shared.scales, a.n_blocks};
     if constexpr (kInput == 0) {
         round_one<kOneWarps>(a.rounding, row, shared.squares);
@@ -177,25 +227,11 @@ DEV void linear_one(const LinearArgs& a) {
     if (is_there && part.residual) extras.residual = part.residual[result.column.n];
     groups_left<0>();
     block_sync();
-    // Half a warp has a slice, and each lane a row of the tile.
-    const int tile_row = lane_index() & 15;
-#pragma unroll 1
-    for (int task = warp_index(); task < n_tiles * kTasks; task += kOneWarps) {
-        const int t = task / kTasks, slice = task % kTasks * 2 + (lane_index() >> 4);
-        const LinearPart& of_tile = part_of(a, first + t);
-        const TilePlace place =
-            staged_place(a, tile_place(a, of_tile, first + t - of_tile.first_tile),
-                         shared.tiles + t * a.staged_bytes);
-        shared.sums[(t * kSlices + slice) * kSliceSums + tile_row] =
-            row_product_of<kSlices>(of_tile.format, place, tile_row, slice, a.n_blocks, shared);
-    }
+    multiply_tiles<kSlices, kOneWarps>(a, tiles, shared);
     block_sync();
-    if (warp_index() * 2 >= n_tiles) return;  // two tiles a warp
-    const float* sums = shared.sums + result.tile * kSlices * kSliceSums + (thread_index() & 15);
-    float sum = sums[0];
-#pragma unroll
-    for (int s = 1; s < kSlices; ++s) sum += sums[s * kSliceSums];
-    write_result(a, step, part, result.column, is_there, 0, sum, extras);
+    if (warp_index() * 2 >= tiles.n) return;  // two tiles a warp
+    const float sum = sum_of_slices<kSlices>(shared, result.tile);
+    write_result(a, step, part, result.column, is_there, 0, sum, extras, cache_block);
 }
 
 DENSE_KERNEL(linear_one, kOneThreads, 2, LinearArgs) {

@@ -25,6 +25,11 @@
 // begin_after_others() waits for the kernels before this one, where they may still be running; the
 // step's inputs and constants may be read before it. By prefetch(p, n) one thread asks for n bytes
 // from p, both multiples of 16, before they are needed.
+// Where HAS_CLUSTERS, neighbouring blocks of a CLUSTER_KERNEL along x are launched as a cluster.
+// Each opens a Mailbox in its launch_shared() for so many bytes, by all its threads; after
+// mailboxes_opened() each may post(to, value, box, rank): a number to where the block of that rank
+// has what lies at `to` in one's own; and after mailbox_wait(box), by all threads of all blocks,
+// what was posted is there.
 // keep_order() keeps a compiler that would load everything first from running out of registers.
 // No system header is used, so that run-time compilers need nothing but this source.
 #pragma once

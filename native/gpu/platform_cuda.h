@@ -102,6 +102,48 @@ DEV void begin_after_others() {
 #endif
 }
 
+#if __CUDA_ARCH__ >= 900
+#define HAS_CLUSTERS
+#define CLUSTER_KERNEL(name, threads, Args) DENSE_KERNEL(name, threads, 2, Args)
+using Mailbox = uint64;  // a barrier that counts bytes
+
+DEV uint32 shared_address(const void* p) {
+    return uint32(__cvta_generic_to_shared(p));
+}
+DEV void mailbox_open(Mailbox* box, int n_bytes) {
+    if (threadIdx.x == 0) {
+        const uint32 at = shared_address(box);
+        asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;" ::"r"(at) : "memory");
+        asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+        asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(at),
+                     "r"(n_bytes)
+                     : "memory");
+    }
+    __syncwarp();
+    asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
+}
+DEV void mailboxes_opened() {
+    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+DEV void post(float* to, float value, Mailbox* box, int rank) {
+    asm volatile(
+        "{ .reg .b32 there, box;\n"
+        "mapa.shared::cluster.u32 there, %0, %3;\n"
+        "mapa.shared::cluster.u32 box, %1, %3;\n"
+        "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.b32 [there], %2, [box]; }" ::
+            "r"(shared_address(to)),
+        "r"(shared_address(box)), "r"(__float_as_uint(value)), "r"(rank)
+        : "memory");
+}
+DEV void mailbox_wait(Mailbox* box) {
+    asm volatile(
+        "{ .reg .pred done;\n"
+        "again: mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], 0;\n"
+        "@!done bra again; }" ::"r"(shared_address(box))
+        : "memory");
+}
+#endif
+
 DEV void keep_order() {}
 DEV void prefetch(const void* p, int n_bytes) {
 #if __CUDA_ARCH__ >= 900

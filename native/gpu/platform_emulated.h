@@ -1,6 +1,7 @@
-// The host as a GPU: a block's threads are fibers that take turns at barriers and shuffles, blocks
-// run one after another. Tiles lie in the lanes as gfx11's do, or, with EMULATED_QUADS, as
-// NVIDIA's. For tests and tiny models.
+// The host as a GPU: a block's threads are fibers that take turns at barriers and shuffles, as are
+// those of a cluster's blocks; all others run one after another. What a kernel declares as SHARED
+// is shared by a cluster's blocks, too: those of clusters have launch_shared() alone. Tiles lie in
+// the lanes as gfx11's do, or, with EMULATED_QUADS, as NVIDIA's. For tests and tiny models.
 #pragma once
 
 #include <setjmp.h>
@@ -14,7 +15,7 @@
 
 namespace emulated {
 
-constexpr int kMostThreads = 1024;
+constexpr int kMostThreads = 1024, kMostCluster = 8;
 constexpr size_t kStackBytes = 64 * 1024;
 
 // A barrier of `n_alive` fibers: whoever comes last opens it.
@@ -23,7 +24,7 @@ struct Barrier {
     void open() { n_waiting = 0, ++n_opened; }
 };
 
-// Lives on when its thread is done, and becomes a thread of the next block. It begins by
+// Lives on when its thread is done, and becomes a thread of the next blocks. It begins by
 // setcontext; from then on it is left and entered by jumps, which ask nothing of the system.
 struct Fiber {
     jmp_buf place;
@@ -32,30 +33,42 @@ struct Fiber {
 };
 
 struct Block {
-    int n_threads = 0, nx = 0, x = 0, y = 0, z = 0, thread = 0;
+    int x = 0;
     unsigned char* shared = nullptr;  // what the launch asked for
-    bool has_moved = false;
-    jmp_buf scheduler;
     Barrier all, warps[kMostThreads / 32];
     alignas(16) unsigned char slots[2][kMostThreads][32];  // what lanes show each other
     std::vector<Fiber> fibers;
+};
+
+// The blocks that run at once, and which thread of which of them does.
+struct Cluster {
+    int n_blocks = 1, n_threads = 0, nx = 0, y = 0, z = 0, rank = 0, thread = 0;
+    size_t shared_bytes = 0;                  // from a block's to the next one's
+    bool has_moved = false, is_torn = false;  // lanes of a warp waited for one that had left
+    jmp_buf scheduler;
+    Barrier all;
+    Block blocks[kMostCluster];
     void (*body)(const void*) = nullptr;
     const void* args = nullptr;
 };
 
+inline Cluster& cluster() {
+    static Cluster the_cluster;
+    return the_cluster;
+}
+
 inline Block& block() {
-    static Block the_block;
-    return the_block;
+    return cluster().blocks[cluster().rank];
 }
 
 inline void yield() {
-    Block& b = block();
-    if (_setjmp(b.fibers[size_t(b.thread)].place) == 0) _longjmp(b.scheduler, 1);
+    Cluster& c = cluster();
+    if (_setjmp(block().fibers[size_t(c.thread)].place) == 0) _longjmp(c.scheduler, 1);
 }
 
 inline void wait(Barrier& barrier) {
     const int opened = barrier.n_opened;
-    block().has_moved = true;
+    cluster().has_moved = true;
     if (++barrier.n_waiting == barrier.n_alive) return barrier.open();
     while (barrier.n_opened == opened) yield();
 }
@@ -66,11 +79,14 @@ inline void leave(Barrier& barrier) {
 
 inline void run_fiber() {
     for (;;) {
+        Cluster& c = cluster();
         Block& b = block();
-        const int thread = b.thread;
-        b.body(b.args);
-        b.has_moved = true;
+        const int thread = c.thread;
+        c.body(c.args);
+        c.has_moved = true;
+        leave(c.all);
         leave(b.all);
+        if (b.warps[thread / 32].n_waiting > 0) c.is_torn = true;
         leave(b.warps[thread / 32]);
         b.fibers[size_t(thread)].is_done = true;
         yield();
@@ -79,7 +95,7 @@ inline void run_fiber() {
 
 // Lets a thread run until it waits for others or is done.
 inline void enter(Fiber& fiber) {
-    if (_setjmp(block().scheduler) != 0) return;
+    if (_setjmp(cluster().scheduler) != 0) return;
     if (fiber.has_begun) _longjmp(fiber.place, 1);
     fiber.has_begun = true;
     fiber.stack.reset(new char[kStackBytes]);
@@ -92,45 +108,57 @@ inline void enter(Fiber& fiber) {
     setcontext(&begin);
 }
 
-// False if its threads wait for others that never come.
-inline bool run_block(int n_threads, void (*body)(const void*), const void* args) {
-    Block& b = block();
-    b.n_threads = n_threads, b.body = body, b.args = args;
-    if (b.fibers.empty()) b.fibers.resize(kMostThreads);
-    b.all = {n_threads, 0, 0};
-    for (int w = 0; w * 32 < n_threads; ++w)
-        b.warps[w] = {n_threads - w * 32 < 32 ? n_threads - w * 32 : 32, 0, 0};
-    for (int i = 0; i < n_threads; ++i) b.fibers[size_t(i)].is_done = false;
-    while (b.all.n_alive > 0) {
-        b.has_moved = false;
-        for (int i = 0; i < n_threads; ++i) {
-            b.thread = i;
-            if (!b.fibers[size_t(i)].is_done) enter(b.fibers[size_t(i)]);
+// False if threads wait for others that never come.
+inline bool run_cluster() {
+    Cluster& c = cluster();
+    c.all = {c.n_blocks * c.n_threads, 0, 0};
+    for (int r = 0; r < c.n_blocks; ++r) {
+        Block& b = c.blocks[r];
+        if (b.fibers.empty()) b.fibers.resize(kMostThreads);
+        b.all = {c.n_threads, 0, 0};
+        for (int first = 0; first < c.n_threads; first += 32)
+            b.warps[first / 32] = {c.n_threads - first < 32 ? c.n_threads - first : 32, 0, 0};
+        for (int i = 0; i < c.n_threads; ++i) b.fibers[size_t(i)].is_done = false;
+    }
+    while (c.all.n_alive > 0) {
+        c.has_moved = false;
+        for (c.rank = 0; c.rank < c.n_blocks; ++c.rank) {
+            std::vector<Fiber>& fibers = c.blocks[c.rank].fibers;
+            for (c.thread = 0; c.thread < c.n_threads; ++c.thread)
+                if (!fibers[size_t(c.thread)].is_done) enter(fibers[size_t(c.thread)]);
         }
-        if (!b.has_moved) {
-            b.fibers.clear();  // they hang in the middle of the kernel
+        if (!c.has_moved) {
+            for (Block& b : c.blocks) b.fibers.clear();  // they hang in the middle of the kernel
             return false;
         }
     }
     return true;
 }
 
-// 0; 1 where a block did not end, 2 where one wrote behind the shared memory it had.
-inline int launch(int nx, int ny, int nz, int n_threads, int shared_bytes,
+// 0; 1 where a block did not end, 2 where one wrote behind the shared memory it had, 3 where the
+// grid is not made of such clusters, 4 where lanes were waited for that had left.
+inline int launch(int nx, int ny, int nz, int n_threads, int shared_bytes, int n_blocks,
                   void (*body)(const void*), const void* args) {
     constexpr size_t kGuard = 4096;
     constexpr unsigned char kUntouched = 0xff;  // numbers never written are no numbers
-    Block& b = block();
-    std::vector<unsigned char> shared(size_t(shared_bytes) + kGuard + 16, kUntouched);
-    b.shared = shared.data() + (16 - reinterpret_cast<uintptr_t>(shared.data()) % 16) % 16;
-    b.nx = nx;
-    for (b.z = 0; b.z < nz; ++b.z)
-        for (b.y = 0; b.y < ny; ++b.y)
-            for (b.x = 0; b.x < nx; ++b.x)
-                if (!run_block(n_threads, body, args)) return 1;
-    for (size_t i = 0; i < kGuard; ++i)
-        if (b.shared[size_t(shared_bytes) + i] != kUntouched) return 2;
-    return 0;
+    if (n_blocks < 1 || n_blocks > kMostCluster || nx % n_blocks != 0) return 3;
+    Cluster& c = cluster();
+    c.is_torn = false;
+    c.n_blocks = n_blocks, c.n_threads = n_threads, c.nx = nx, c.body = body, c.args = args;
+    c.shared_bytes = (size_t(shared_bytes) + kGuard + 15) / 16 * 16;
+    std::vector<unsigned char> shared(c.shared_bytes * size_t(n_blocks) + 16, kUntouched);
+    unsigned char* at = shared.data() + (16 - reinterpret_cast<uintptr_t>(shared.data()) % 16) % 16;
+    for (int r = 0; r < n_blocks; ++r) c.blocks[r].shared = at + c.shared_bytes * size_t(r);
+    for (c.z = 0; c.z < nz; ++c.z)
+        for (c.y = 0; c.y < ny; ++c.y)
+            for (int x = 0; x < nx; x += n_blocks) {
+                for (int r = 0; r < n_blocks; ++r) c.blocks[r].x = x + r;
+                if (!run_cluster()) return 1;
+            }
+    for (int r = 0; r < n_blocks; ++r)
+        for (size_t i = 0; i < kGuard; ++i)
+            if (c.blocks[r].shared[size_t(shared_bytes) + i] != kUntouched) return 2;
+    return c.is_torn ? 4 : 0;
 }
 
 // Shows a value to the warp and returns what `lane` shows.
@@ -138,7 +166,7 @@ template <class T>
 T exchange(const T& value, int lane) {
     static_assert(sizeof(T) <= 32);
     Block& b = block();
-    const int thread = b.thread, warp = thread / 32;
+    const int thread = cluster().thread, warp = thread / 32;
     const int turn = b.warps[warp].n_opened & 1;  // so that nobody overwrites what is being read
     std::memcpy(b.slots[turn][thread], &value, sizeof(T));
     wait(b.warps[warp]);
@@ -149,17 +177,17 @@ T exchange(const T& value, int lane) {
 
 }  // namespace emulated
 
-#define KERNEL(name, threads, Args)                                                  \
-    static void name##_body(const Args& a);                                          \
-    extern "C" __attribute__((visibility("default"))) int name##__launch(            \
-        int nx, int ny, int nz, int n_threads, int shared_bytes, const void* args) { \
-        return emulated::launch(                                                     \
-            nx, ny, nz, n_threads, shared_bytes,                                     \
-            [](const void* p) { name##_body(*static_cast<const Args*>(p)); }, args); \
-    }                                                                                \
-    extern "C" __attribute__((visibility("default"))) int name##__args_bytes() {     \
-        return int(sizeof(Args));                                                    \
-    }                                                                                \
+#define KERNEL(name, threads, Args)                                                                \
+    static void name##_body(const Args& a);                                                        \
+    extern "C" __attribute__((visibility("default"))) int name##__launch(                          \
+        int nx, int ny, int nz, int n_threads, int shared_bytes, int n_blocks, const void* args) { \
+        return emulated::launch(                                                                   \
+            nx, ny, nz, n_threads, shared_bytes, n_blocks,                                         \
+            [](const void* p) { name##_body(*static_cast<const Args*>(p)); }, args);               \
+    }                                                                                              \
+    extern "C" __attribute__((visibility("default"))) int name##__args_bytes() {                   \
+        return int(sizeof(Args));                                                                  \
+    }                                                                                              \
     static void name##_body(const Args& a)
 #define DENSE_KERNEL(name, threads, n_blocks, Args) KERNEL(name, threads, Args)
 #define DEV static inline
@@ -167,7 +195,7 @@ T exchange(const T& value, int lane) {
 #define SHARED static
 
 DEV int thread_index() {
-    return emulated::block().thread;
+    return emulated::cluster().thread;
 }
 DEV int lane_index() {
     return thread_index() & 31;
@@ -176,19 +204,34 @@ DEV int block_x() {
     return emulated::block().x;
 }
 DEV int n_blocks_x() {
-    return emulated::block().nx;
+    return emulated::cluster().nx;
 }
 DEV int block_y() {
-    return emulated::block().y;
+    return emulated::cluster().y;
 }
 DEV int block_z() {
-    return emulated::block().z;
+    return emulated::cluster().z;
 }
 DEV unsigned char* launch_shared() {
     return emulated::block().shared;
 }
 DEV void block_sync() {
     emulated::wait(emulated::block().all);
+}
+#define HAS_CLUSTERS
+#define CLUSTER_KERNEL(name, threads, Args) KERNEL(name, threads, Args)
+using Mailbox = uint64;
+DEV void mailbox_open(Mailbox*, int) {}
+DEV void mailboxes_opened() {
+    emulated::wait(emulated::cluster().all);
+}
+DEV void post(float* to, float value, Mailbox*, int rank) {
+    const emulated::Cluster& c = emulated::cluster();
+    const int64_t n_bytes = int64_t(rank - c.rank) * int64_t(c.shared_bytes);
+    *reinterpret_cast<float*>(reinterpret_cast<uintptr_t>(to) + uintptr_t(n_bytes)) = value;
+}
+DEV void mailbox_wait(Mailbox*) {
+    emulated::wait(emulated::cluster().all);
 }
 DEV void begin_after_others() {}
 DEV void prefetch(const void*, int) {}

@@ -256,7 +256,7 @@ DEV void prefill_at(const AttentionArgs& a, const Step& step, const Queries& que
     if (block >= n_blocks) return;
     const int tile = (n_blocks - 1 - block) * kAttentionWarps + warp_index();
     Asked<kDims> asked;
-    ask(a, step, queries, group, tile, asked);
+    ask(a, step, queries, a.q, group, tile, asked);
     const Keys keys = keys_of_block(asked, shared);
     const auto splits = choose(keys);
     CopierOf<kDims> copier{a, step, shared, kv_head_index, keys.end};

@@ -194,9 +194,10 @@ DEV void bound(const AttentionArgs& a, const Step& s, const Queries& queries, in
     asked.end = most.end;
 }
 
+// `of_rows` are the queries of all rows and heads.
 template <int kDims>
-DEV void ask(const AttentionArgs& a, const Step& step, const Queries& queries, int kv_head,
-             int tile, Asked<kDims>& asked) {
+DEV void ask(const AttentionArgs& a, const Step& step, const Queries& queries, const float* of_rows,
+             int kv_head, int tile, Asked<kDims>& asked) {
 #pragma unroll
     for (int i = 0; i < kLaneRows; ++i) {
         const int query = lane_row(i), row = queries.row(tile, query);
@@ -205,7 +206,7 @@ DEV void ask(const AttentionArgs& a, const Step& step, const Queries& queries, i
         asked.low[i] = keys.first;
         asked.high[i] = keys.end;
         const int head = exists ? kv_head * queries.group + queries.head(tile, query) : 0;
-        const float* q = a.q + (int64(exists ? row : 0) * a.n_head + head) * kDims;
+        const float* q = of_rows + (int64(exists ? row : 0) * a.n_head + head) * kDims;
 #pragma unroll
         for (int f = 0; f < kDims / 16 * kHalfWords; f += 4) {  // a run of words
             Floats<4> eight[2] = {};

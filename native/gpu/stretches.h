@@ -34,5 +34,5 @@ DEV float squares_of(const Stretch& x) {
 DEV float inverse_of(const float* squares, int width, float eps) {
     float sum = 0;
     for (int i = 0; i < n_stretches_of(width); ++i) sum += squares[i];
-    return inverse_root(sum / float(width) + eps);
+    return inverse_root(multiply_add(sum, inverse(float(width)), eps));
 }

@@ -82,6 +82,52 @@ def test_few_splits_are_merged_where_they_are_read(n_splits: int, kernel: str) -
     assert shape(56, merged=merged).kernel(Bucket(1, 1, n_splits)) == kernel
 
 
+CLUSTERS = Defaults(
+    tree_budget=8, staged_bytes=64 * KIB, cluster=8, cluster_bytes=112 * KIB
+)  # fmt: skip
+
+
+def attending(
+    *, n_head: int = 14, dims: int = 64, width: int = 896, tile_kib: int = 10
+) -> LinearShape:
+    """Two KV heads; what makes their queries, keys and values."""
+    attention = Attention(
+        Activation(n_head * dims), Activation(n_head * dims), KvLayer(0, 2, dims), n_head, 1.0,
+        None, False, None,
+    )  # fmt: skip
+    x = Rounded(width)
+    rounding = Round(x, Activation(width), Source.NORMED)
+    op = Linears(x, (), (), (), rounding=rounding, attended=attention)
+    return LinearShape(op, (n_head + 4) * dims // 16, tile_kib * KIB, 132, CLUSTERS)
+
+
+def test_a_cluster_has_a_kv_heads_tiles_and_attends() -> None:
+    shape = attending()  # 36 tiles for each KV head
+    assert shape.kernel(ONE) == "attend_one_64"
+    assert (shape.grid(ONE), shape.cluster(ONE), shape.tiles_of_block(ONE)) == ((8, 2, 1), 8, 5)
+    assert shape.staged_bytes(ONE) == 50 * KIB
+    assert 50 * KIB < shape.shared_bytes(ONE) <= CLUSTERS.cluster_bytes
+
+
+@pytest.mark.parametrize(
+    ("shape", "bucket"),
+    [
+        (attending(), FOUR),
+        (attending(), Bucket(1, 1, 0)),  # one warp for all splits
+        (attending(), Bucket(1, 1, 64)),  # more than two rounds
+        (attending(), Bucket(1, 1, 4, "q8_0")),  # keys are rounded by a kernel of their own
+        (attending(n_head=34), ONE),  # more heads than a tile of queries has
+        (attending(dims=128), ONE),
+        (attending(tile_kib=20), ONE),  # more than fits
+        (attending(width=4864), ONE),  # sums in twice as many slices
+    ],
+)
+def test_other_attention_has_kernels_of_its_own(shape: LinearShape, bucket: Bucket) -> None:
+    assert shape.attended(bucket) is None
+    assert "attend" not in shape.kernel(bucket)
+    assert shape.cluster(bucket) == 1
+
+
 @pytest.mark.parametrize(
     ("n_tiles", "n_blocks"),
     [(56, 56), (192, 96), (608, 152), (1120, 224), (9496, 2374)],

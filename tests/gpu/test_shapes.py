@@ -9,6 +9,7 @@ import pytest
 
 from engine.backends.gpu.backend import DEFAULT_POSITIONS, GpuBackend
 from engine.backends.gpu.launch import SPLIT_KEYS, Bucket
+from engine.backends.gpu.model import GpuModel
 from engine.config import KvCacheType
 from engine.errors import NativeError
 from engine.ops import Activation, Weight
@@ -301,6 +302,39 @@ def test_splits_in_blocks_of_their_own_equal_splits_of_one_block(
     in_parts = [run.run(rows[:7], n_past=n_past), run.run(rows[7:], n_past=n_past + 7)]
     np.testing.assert_array_equal(np.concatenate(in_parts), at_once)
     np.testing.assert_array_equal(run.run(rows[-1:], n_past=N_KEYS - 1), at_once[-1:])
+
+
+@pytest.mark.parametrize("window", [None, SPLIT_KEYS + 9])
+@pytest.mark.parametrize(
+    ("heads", "is_together"),
+    [
+        (SMALL, True),
+        (Heads(8, 2, 64), True),
+        (Heads(9, 3, 64), True),
+        (Heads(2, 1, 128), False),
+        (Heads(20, 1, 32), False),  # more heads than a tile of queries has
+    ],
+    ids=str,
+)
+def test_a_single_row_attends_where_its_queries_are_made(
+    any_lanes: GpuBackend, heads: Heads, window: int | None, *, is_together: bool
+) -> None:
+    """The first key of a split and the last, one split, as many as there are blocks, and more than
+    all blocks attend to at once in emulation."""
+    n_keys = 4 * SPLIT_KEYS + 37
+    x = rows_of(n_keys)
+    run = heads.runner(any_lanes, x, window=window)
+    at_once = [
+        run.run(list(range(first, min(first + 70, n_keys))), n_past=first)
+        for first in range(0, n_keys, 70)
+    ]
+    expected = np.concatenate(at_once)
+    for row in (0, 1, 31, 32, 63, 64, 100, 127, 128, 255, 256, n_keys - 1):
+        np.testing.assert_array_equal(run.run([row], n_past=row)[0], expected[row])
+    assert isinstance(run.model, GpuModel)
+    kernels = [launch.kernel for launch in run.model.launch_times(run.kv, 1, 1, n_keys - 1, 1)]
+    has_clusters = any_lanes._weights.defaults.cluster > 0
+    assert (f"attend_one_{heads.dims}" in kernels) == (is_together and has_clusters)
 
 
 @pytest.mark.parametrize("kv_type", KV_TYPES)

@@ -56,6 +56,13 @@ class CudaDriver:
         attribute.value.programmaticStreamSerializationAllowed = 1
         return attribute
 
+    def _cluster(self, n_blocks: int) -> Any:
+        attribute = self._cuda.CUlaunchAttribute()
+        attribute.id = self._cuda.CUlaunchAttributeID.CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION
+        shape = attribute.value.clusterDim
+        shape.x, shape.y, shape.z = n_blocks, 1, 1
+        return attribute
+
     def free_bytes(self) -> int:
         return self._check("asking for memory", self._cuda.cuMemGetInfo())[0]
 
@@ -96,6 +103,7 @@ class CudaDriver:
         n_threads: int,
         args: ctypes.Structure,
         shared_bytes: int = 0,
+        n_cluster: int = 1,
     ) -> None:
         if shared_bytes > _SHARED_BYTES:
             self._allow_shared(function, shared_bytes)
@@ -105,8 +113,10 @@ class CudaDriver:
         config.blockDimX, config.blockDimY, config.blockDimZ = n_threads, 1, 1
         config.hStream = self._stream
         config.sharedMemBytes = shared_bytes
-        attributes = [] if self._is_fenced else self._attributes
+        attributes = [] if self._is_fenced else [*self._attributes]
         self._is_fenced = False
+        if n_cluster > 1:
+            attributes.append(self._cluster(n_cluster))
         config.attrs, config.numAttrs = attributes, len(attributes)
         done = self._cuda.cuLaunchKernelEx(config, function, ctypes.addressof(params), 0)
         self._check("launching", done)

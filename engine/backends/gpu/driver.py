@@ -50,8 +50,10 @@ class Driver(Protocol):
         n_threads: int,
         args: ctypes.Structure,
         shared_bytes: int = 0,
+        n_cluster: int = 1,
     ) -> None:
-        """`shared_bytes` of a block's shared memory, beside what the kernel itself has."""
+        """`shared_bytes` of a block's shared memory, beside what the kernel itself has; so many
+        blocks along x form a cluster (platform.h: HAS_CLUSTERS)."""
         ...
 
     def fence(self) -> None:

@@ -23,6 +23,8 @@ _OPTIONS = ("-std=c++20", "-O2", "-ffp-contract=off", "-U_FORTIFY_SOURCE", "-DGP
 _FAILURES = {
     1: "threads of a block wait for others that never come",
     2: "a block wrote behind its shared memory",
+    3: "the grid is not made of such clusters",
+    4: "lanes of a warp wait for one that has left",
 }
 
 
@@ -75,7 +77,7 @@ class EmulatedDriver:
 
         def function(name: str) -> Function:
             found = getattr(library, f"{name}__launch")
-            found.argtypes = [ctypes.c_int] * 5 + [ctypes.c_void_p]
+            found.argtypes = [ctypes.c_int] * 6 + [ctypes.c_void_p]
             found.restype = ctypes.c_int
             n_bytes = getattr(library, f"{name}__args_bytes")()
             return found, n_bytes
@@ -89,6 +91,7 @@ class EmulatedDriver:
         n_threads: int,
         args: ctypes.Structure,
         shared_bytes: int = 0,
+        n_cluster: int = 1,
     ) -> None:
         call, n_bytes = function
         if n_bytes != ctypes.sizeof(args):
@@ -97,7 +100,7 @@ class EmulatedDriver:
         kept = type(args).from_buffer_copy(args)
 
         def run() -> None:
-            failed = call(*grid, n_threads, shared_bytes, ctypes.byref(kept))
+            failed = call(*grid, n_threads, shared_bytes, n_cluster, ctypes.byref(kept))
             if failed:
                 raise NativeError("launch", _FAILURES[failed])
 

@@ -10,6 +10,7 @@ from enum import IntEnum
 from engine.backends.arena import activations_of
 from engine.backends.gpu.args import MOST_PARTS
 from engine.backends.gpu.packing import RoundingKind, rounding_of
+from engine.backends.gpu.sparse import is_sparse
 from engine.errors import NativeError
 from engine.ops import (
     Activation,
@@ -103,7 +104,8 @@ class Linears(Op):
     `rounding` is how x was rounded, where nobody else reads it: the op may do it itself, from
     `inputs`. So is `merged`, of attention in parts. Parts that are queries, keys and values are
     turned and stored as `turning` says; `outs` are of all, for a cache in q8_0 has keys and values
-    written, too.
+    written, too. `attended` is the attention that reads them, where the parts are a query, a key
+    and a value and nothing else: the op may do its splits, too.
     """
 
     x: Rounded
@@ -113,6 +115,7 @@ class Linears(Op):
     turning: Turning | None = None
     rounding: Round | None = None
     merged: Attention | None = None
+    attended: Attention | None = None
     inputs: tuple[Activation, ...] = ()
 
 
@@ -172,7 +175,7 @@ def fuse(ops: Sequence[Op], result: Activation) -> list[Op]:
     rounded = _round(_gate(ops, result), result)
     turned = _norm_heads(_turn(rounded), result)
     merged = _merge(_round_attention(turned, result))
-    return _let_linears_round(_store(_let_linears_turn(merged), result))
+    return _let_linears_attend(_let_linears_round(_store(_let_linears_turn(merged), result)))
 
 
 def _n_uses(ops: Sequence[Op]) -> Counter[Activation]:
@@ -455,3 +458,23 @@ def _let_linears_round(ops: Sequence[Op]) -> list[Op]:
         else:
             found.append(op)
     return found
+
+
+def _let_linears_attend(ops: Sequence[Op]) -> list[Op]:
+    """Has what makes a query, a key and a value, and nothing else, know the attention that reads
+    them, where rows see those before them; its parts are in that order then."""
+    found = [op.attention if isinstance(op, AttentionRound) else op for op in ops]
+    attentions = [op for op in found if isinstance(op, Attention)]
+    of_query = {op.q: op for op in attentions if not op.is_block and not is_sparse(op)}
+
+    def attending(op: Op) -> Op:
+        if not isinstance(op, Linears) or op.turning is None:
+            return op
+        parts = sorted(op.parts, key=lambda part: part.target)
+        attention = of_query.get(parts[0].out)
+        is_whole = [part.target for part in parts] == [Target.QUERY, Target.KEY, Target.VALUE]
+        if attention is None or attention.kv != op.turning.kv or not is_whole:
+            return op
+        return replace(op, parts=tuple(parts), attended=attention)
+
+    return [attending(op) for op in ops]

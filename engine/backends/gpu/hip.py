@@ -85,7 +85,9 @@ class HipDriver:
         n_threads: int,
         args: ctypes.Structure,
         shared_bytes: int = 0,
+        n_cluster: int = 1,
     ) -> None:
+        assert n_cluster == 1, "no AMD device has clusters"
         params = (ctypes.c_void_p * 1)(ctypes.addressof(args))
         where = ctypes.addressof(params)
         done = self._hip.hipModuleLaunchKernel(

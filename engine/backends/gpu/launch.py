@@ -40,7 +40,7 @@ class Bucket(NamedTuple):
 class Launch:
     """One kernel. What depends on the step's size or its KV cache is made when it is recorded; a
     kernel without a name is none. `weight_bytes` are those of the matrices it multiplies by,
-    `shared_bytes` shared memory beside the kernel's own."""
+    `shared_bytes` shared memory beside the kernel's own; so many blocks form a `cluster`."""
 
     kernel: Callable[[Bucket], str]
     grid: Callable[[Bucket], Grid]
@@ -48,3 +48,4 @@ class Launch:
     n_threads: Callable[[Bucket], int] = lambda _: THREADS
     weight_bytes: int = 0
     shared_bytes: Callable[[Bucket], int] = lambda _: 0
+    cluster: Callable[[Bucket], int] = lambda _: 1

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from engine.backends.gpu.defaults import Defaults
 from engine.backends.gpu.driver import Grid
 from engine.backends.gpu.fusing import Linears, Round, Source
-from engine.backends.gpu.launch import THREADS, Bucket, ceil_div
+from engine.backends.gpu.launch import SPLIT_KEYS, THREADS, Bucket, ceil_div
 from engine.backends.gpu.packing import TILE_ROWS, RoundingKind
 from engine.ops import Attention
 
@@ -16,6 +16,12 @@ _TALL_BLOCKS, _FEW_SLICES, _MANY_SLICES = 96, 8, 16  # native/gpu/linear.h
 # A linear op rounds a single row itself, in every one of its blocks, or merges so many splits.
 _ONE_THREADS, _MOST_ONE_WIDTH, _MOST_ONE_SPLITS = 512, 16384, 32
 _MOST_TILES = 4  # of a block
+# Where it attends, too (native/gpu/attend_one.h): a block's threads, the splits it works on at once
+# and what each of them needs, the heads for which a tile of queries has room, the tiles of weights
+# for whose results there are threads, and the heads' dimensions: larger ones have more weights than
+# few multiprocessors multiply in the time that a launch takes.
+_ATTEND_THREADS, _PARTS, _PART_BYTES, _MOST_GROUP, _MOST_SHARE = 256, 2, 3328, 16, 16
+_ATTEND_DIMS = (32, 64)
 # Up to so many rows weights are copied to shared memory ahead, where so many tiles of a
 # multiprocessor fit at once; more are streamed as they are.
 _MOST_STAGED_ROWS, _MOST_STAGED_TILES = 32, 10
@@ -52,10 +58,11 @@ class LinearShape:
         """The sums of a tall matrix are shared by twice as many warps."""
         return self.op.x.width // 32 >= _TALL_BLOCKS
 
-    @property
-    def tiles_of_block(self) -> int:
+    def tiles_of_block(self, bucket: Bucket) -> int:
         """Of a single row: few blocks, for each rounds the row for itself, with no more tiles than
         their warps have room for, unless only then all blocks fit at once."""
+        if (attention := self.attended(bucket)) is not None:
+            return self._share(attention)
         usual = _MOST_TILES // (1 + self.is_tall)
         to_fit = ceil_div(self.n_tiles, 2 * self.n_units)
         if usual < to_fit <= 2 * usual:
@@ -72,7 +79,33 @@ class LinearShape:
         rounds = rounding is not None and rounds_itself(rounding, self._rows(bucket))
         return rounds or self.merges(bucket)
 
+    def attended(self, bucket: Bucket) -> Attention | None:
+        """The attention that reads its results, where it does the splits, too."""
+        op, n_blocks = self.op.attended, self.defaults.cluster
+        if op is None or n_blocks == 0 or bucket.kv_type != "f16" or not self.is_one(bucket):
+            return None
+        has_room = op.n_head // op.kv.n_kv <= _MOST_GROUP and self._share(op) <= _MOST_SHARE
+        fits = has_room and self._share(op) * self.tile_bytes <= self.defaults.cluster_bytes
+        # More than twice what is attended to at once is left to blocks of its own.
+        is_short = 0 < bucket.n_splits <= 2 * n_blocks * _PARTS
+        is_known = op.kv.head_dim in _ATTEND_DIMS and not self.is_tall
+        return op if fits and is_short and is_known else None
+
+    def _share(self, op: Attention) -> int:
+        """Tiles of a block, of those that belong to a KV head."""
+        return ceil_div(self.n_tiles // op.kv.n_kv, self.defaults.cluster)
+
+    def _attend_bytes(self, op: Attention) -> int:
+        """As attend_one.h lays it out: a linear op's, the mailbox, a head's queries, the new key
+        and value, the last split, and what each four warps need."""
+        group, dims = op.n_head // op.kv.n_kv, op.kv.head_dim
+        share = self._share(op)
+        of_attention = 16 + 4 * (group + 2 + SPLIT_KEYS) * dims + _PARTS * _PART_BYTES
+        return self._one_bytes(share) + share * self.tile_bytes + of_attention
+
     def kernel(self, bucket: Bucket) -> str:
+        if (attention := self.attended(bucket)) is not None:
+            return f"attend_one_{attention.kv.head_dim}"
         name = "linear_tall" if self.is_tall else "linear"
         if self.op.merged is not None and self.merges(bucket):
             return f"{name}_merge_{self.op.merged.kv.head_dim}"
@@ -97,23 +130,36 @@ class LinearShape:
         return self.n_tiles > least * self.n_units
 
     def grid(self, bucket: Bucket) -> Grid:
+        if (attention := self.attended(bucket)) is not None:
+            return self.defaults.cluster, attention.kv.n_kv, 1
         if self.is_one(bucket):
-            return ceil_div(self.n_tiles, self.tiles_of_block), 1, 1
+            return ceil_div(self.n_tiles, self.tiles_of_block(bucket)), 1, 1
         n_rows = self._rows(bucket)
         return self.n_tiles, ceil_div(n_rows, TILE_ROWS * self.row_tiles(n_rows)), 1
 
     def n_threads(self, bucket: Bucket) -> int:
+        if self.attended(bucket) is not None:
+            return _ATTEND_THREADS
         return _ONE_THREADS if self.is_tall or self.is_one(bucket) else THREADS
 
     def staged_bytes(self, bucket: Bucket) -> int:
         """Of a block's tiles in shared memory; 0 where they do not come there."""
-        n = self.tile_bytes * (self.tiles_of_block if self.is_one(bucket) else 1)
+        n = self.tile_bytes * (self.tiles_of_block(bucket) if self.is_one(bucket) else 1)
+        if self.attended(bucket) is not None:
+            return n
         is_small = self._rows(bucket) <= _MOST_STAGED_ROWS
         fits = n <= self.defaults.staged_bytes and self.n_tiles <= _MOST_STAGED_TILES * self.n_units
         return n if is_small and fits else 0
 
     def shared_bytes(self, bucket: Bucket) -> int:
-        return self.staged_bytes(bucket) + (self._one_bytes() if self.is_one(bucket) else 0)
+        if (attention := self.attended(bucket)) is not None:
+            return self._attend_bytes(attention)
+        n_own = self._one_bytes(self.tiles_of_block(bucket)) if self.is_one(bucket) else 0
+        return self.staged_bytes(bucket) + n_own
+
+    def cluster(self, bucket: Bucket) -> int:
+        """Blocks that work together."""
+        return 1 if self.attended(bucket) is None else self.defaults.cluster
 
     @property
     def _is_half(self) -> bool:
@@ -129,10 +175,10 @@ class LinearShape:
             return n
         return self.defaults.tall_linear_tiles if self.is_tall else self.defaults.linear_tiles
 
-    def _one_bytes(self) -> int:
+    def _one_bytes(self, n_tiles: int) -> int:
         """As linear_one.h lays it out: the row as it is rounded, its stretches' squares, and sums
         by tile and slice."""
         width, n_slices = self.op.x.width, _MANY_SLICES if self.is_tall else _FEW_SLICES
         rounded = width + width // 32 * 8 + 4 * ceil_div(width, THREADS)
-        sums = 4 * self.tiles_of_block * n_slices * (TILE_ROWS + 1)
+        sums = 4 * n_tiles * n_slices * (TILE_ROWS + 1)
         return 16 * ceil_div(rounded + sums, 16)

@@ -73,6 +73,7 @@ class Lowering:
         self._place, self._scratch, self._most_rows = place, scratch, most_rows
         self._n_units = n_units
         self._last_linear: A.LinearArgs | None = None
+        self._makers: dict[Attention, LinearShape] = {}  # of linear ops that may attend, too
 
     def lower(self, op: Op) -> Sequence[Launch]:
         match op:
@@ -194,22 +195,25 @@ class Lowering:
             _look_ahead(self._last_linear, args)
         self._last_linear = args
         shape = LinearShape(op, args.n_tiles, tile_bytes, self._n_units, self._device.defaults)
+        if op.attended is not None:
+            self._makers[op.attended] = shape
 
         def make(bucket: Bucket, kv: GpuKvCache) -> A.LinearArgs:
             made = A.LinearArgs.from_buffer_copy(args)
-            made.tiles_of_block = shape.tiles_of_block
+            made.tiles_of_block = shape.tiles_of_block(bucket)
             made.staged_bytes = tile_bytes if shape.staged_bytes(bucket) else 0
             if op.turning is not None:
                 made.turning.kv = kv.place(op.turning.kv)
                 for part in made.parts[: len(op.parts)] if kv.kv_type == "q8_0" else ():
                     part.target = _WRITTEN_FIRST.get(part.target, part.target)
-            if op.merged is not None:
-                made.attention = self._attention_args(op.merged, bucket, kv)
+            if (attention := shape.attended(bucket) or op.merged) is not None:
+                made.attention = self._attention_args(attention, bucket, kv)
             return made
 
         multiply = Launch(
-            shape.kernel, shape.grid, make, shape.n_threads, weight_bytes, shape.shared_bytes
-        )
+            shape.kernel, shape.grid, make, shape.n_threads, weight_bytes, shape.shared_bytes,
+            shape.cluster,
+        )  # fmt: skip
         if op.rounding is None:
             return [multiply]
 
@@ -347,7 +351,11 @@ class Lowering:
             # A tile's splits have blocks of their own, or a warp has all splits of a tile.
             return n if bucket.n_splits else ceil_div(n, _ATTENTION_WARPS)
 
+        maker = self._makers.get(op)
+
         def kernel(bucket: Bucket) -> str:
+            if maker is not None and maker.attended(bucket) is not None:
+                return ""
             if bucket.n_splits:
                 return bucket.of_cache(f"attention_{dims}")
             is_one = bucket.n_rows <= MOST_TREE_ROWS

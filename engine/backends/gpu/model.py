@@ -291,6 +291,7 @@ class GpuModel:
                 launch.n_threads(bucket),
                 launch.make(bucket, kv),
                 launch.shared_bytes(bucket),
+                launch.cluster(bucket),
             )
 
     def set_cancelled(self, is_cancelled: bool) -> None:

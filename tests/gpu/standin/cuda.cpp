@@ -120,17 +120,30 @@ API(cuModuleGetFunction)(void** function, void* module, const char* name) {
 }
 
 // cuda.h: CUlaunchConfig.
+struct LaunchAttribute {
+    unsigned id, pad, value[16];
+};
 struct LaunchConfig {
     unsigned grid[3], block[3], shared_bytes;
-    void *stream, *attributes;
+    void* stream;
+    const LaunchAttribute* attributes;
     unsigned n_attributes;
 };
 
 API(cuLaunchKernelEx)(const LaunchConfig* config, void* function, void** params, void**) {
     FAIL_IF_TOLD
+    constexpr unsigned kClusterDimension = 4;
     const unsigned* grid = config->grid;
-    return launch(function, {grid[0], grid[1], grid[2], config->block[0], config->shared_bytes},
-                  params, config->stream);
+    unsigned n_blocks = 1;
+    for (unsigned i = 0; i < config->n_attributes; ++i) {
+        const LaunchAttribute& attribute = config->attributes[i];
+        if (attribute.id == kClusterDimension) n_blocks = attribute.value[0];
+    }
+    if (n_blocks == 0 || n_blocks > 8 || grid[0] % n_blocks > 0) return kInvalidValue;
+    return launch(
+        function,
+        {grid[0], grid[1], grid[2], config->block[0], config->shared_bytes, n_blocks},
+        params, config->stream);
 }
 
 API(cuLaunchKernel)(void* function, unsigned nx, unsigned ny, unsigned nz, unsigned threads,

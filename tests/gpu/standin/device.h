@@ -151,7 +151,8 @@ inline Code run_graph(Graph* graph, void* stream) {
 // ---- kernels ----
 
 struct Function {
-    int (*entry)(int nx, int ny, int nz, int n_threads, int shared_bytes, const void* args);
+    int (*entry)(int nx, int ny, int nz, int n_threads, int shared_bytes, int n_blocks,
+                 const void* args);
     int n_args_bytes;
 };
 
@@ -181,7 +182,7 @@ inline Code find_function(void** function, void* module, const char* name) {
 inline unsigned most_shared_bytes = 48 * 1024;
 
 struct Shape {
-    unsigned nx, ny, nz, n_threads, shared_bytes;
+    unsigned nx, ny, nz, n_threads, shared_bytes, n_blocks = 1;  // of a cluster
 };
 
 // The one argument is read now, as a driver does, and used later.
@@ -195,7 +196,7 @@ inline Code launch(void* handle, Shape shape, void** params, void* stream) {
     return stream_of(stream)->add([function, shape, args = std::move(args)]() -> Code {
         const int failed =
             function->entry(int(shape.nx), int(shape.ny), int(shape.nz), int(shape.n_threads),
-                            int(shape.shared_bytes), args.data());
+                            int(shape.shared_bytes), int(shape.n_blocks), args.data());
         return failed ? kIllegalAddress : kSuccess;
     });
 }
