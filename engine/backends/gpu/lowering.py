@@ -3,6 +3,7 @@
 import ctypes
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from engine.backends.backend import Bytes
 from engine.backends.gpu import args as A
@@ -330,28 +331,25 @@ class Lowering:
     def _attention(
         self, op: Attention, rounded: Rounded | None, *, is_merged_later: bool
     ) -> list[Launch]:
-        rows = op.q.rows
-
-        def make(bucket: Bucket, kv: GpuKvCache) -> A.AttentionArgs:
-            return self._attention_args(op, bucket, kv)
-
-        group, dims = op.n_head // op.kv.n_kv, op.kv.head_dim
-        if dims not in _HEADS:
-            raise NativeError("attention", f"heads of {dims}, expected one of {_HEADS}")
+        if op.kv.head_dim not in _HEADS:
+            raise NativeError("attention", f"heads of {op.kv.head_dim}, expected one of {_HEADS}")
+        later = [] if rounded is None else [self._round(Round(rounded, op.out))]
         if is_sparse(op):
-            room, n_rows = self._scratch["partial"], self._most_rows[rows]
-            later = [] if rounded is None else [self._round(Round(rounded, op.out))]
-            return [*sparse_launches(op, make, room, n_rows), *later]
+            room, n_rows = self._scratch["partial"], self._most_rows[op.q.rows]
+            return [*sparse_launches(op, partial(self._attention_args, op), room, n_rows), *later]
+        merge = self._merge(op, rounded, is_merged_later=is_merged_later)
+        return [self._attend(op), merge, *(_unsplit(launch) for launch in later)]
+
+    def _attend(self, op: Attention) -> Launch:
+        group, dims, maker = op.n_head // op.kv.n_kv, op.kv.head_dim, self._makers.get(op)
 
         def n_tiles(bucket: Bucket) -> int:
-            n_rows = bucket.rows(rows)
+            n_rows = bucket.rows(op.q.rows)
             # Rows of a tree have tiles of their own.
             in_rows = n_rows << _tiles_shift(group)
             n = in_rows if bucket.n_rows <= MOST_TREE_ROWS else ceil_div(n_rows * group, _QUERIES)
             # A tile's splits have blocks of their own, or a warp has all splits of a tile.
             return n if bucket.n_splits else ceil_div(n, _ATTENTION_WARPS)
-
-        maker = self._makers.get(op)
 
         def kernel(bucket: Bucket) -> str:
             if maker is not None and maker.attended(bucket) is not None:
@@ -361,34 +359,32 @@ class Lowering:
             is_one = bucket.n_rows <= MOST_TREE_ROWS
             return bucket.of_cache(f"attention_whole_{dims}" if is_one else f"prefill_{dims}")
 
-        attend = Launch(
+        return Launch(
             kernel,
             lambda b: (b.n_splits or 1, op.kv.n_kv, n_tiles(b)),
-            make,
+            partial(self._attention_args, op),
             lambda _: 32 * _ATTENTION_WARPS,
         )
+
+    def _merge(self, op: Attention, rounded: Rounded | None, *, is_merged_later: bool) -> Launch:
+        dims, rows, name = op.kv.head_dim, op.q.rows, _of_kind("attention_merge", rounded)
+        n_warps = 8 if dims == 32 else 4  # attention.h: kMergeWarps
         to = (0, 0) if rounded is None else (self._place(rounded), self._scales(rounded))
         is_super = rounded is not None and rounded.kind is RoundingKind.SUPER
 
-        def make_merge(bucket: Bucket, kv: GpuKvCache) -> ctypes.Structure:
-            return A.MergeArgs(make(bucket, kv), *to, is_super, 0)
+        def make(bucket: Bucket, kv: GpuKvCache) -> A.MergeArgs:
+            return A.MergeArgs(self._attention_args(op, bucket, kv), *to, is_super, 0)
 
-        merge_name = _of_kind("attention_merge", rounded)
-        merge_warps = 8 if dims == 32 else 4  # attention.h: kMergeWarps
-
-        def merge_kernel(bucket: Bucket) -> str:
+        def kernel(bucket: Bucket) -> str:
             is_later = is_merged_later and merges_later(op, bucket.rows(rows), bucket.n_splits)
-            return f"{merge_name}_{dims}" if bucket.n_splits and not is_later else ""
+            return f"{name}_{dims}" if bucket.n_splits and not is_later else ""
 
-        merge = Launch(
-            merge_kernel,
-            lambda b: (ceil_div(op.n_head, merge_warps), b.rows(rows), 1),
-            make_merge,
-            lambda _: 32 * merge_warps,
+        return Launch(
+            kernel,
+            lambda b: (ceil_div(op.n_head, n_warps), b.rows(rows), 1),
+            make,
+            lambda _: 32 * n_warps,
         )
-        if rounded is None:
-            return [attend, merge]
-        return [attend, merge, _unsplit(self._round(Round(rounded, op.out)))]
 
     # ---- choices ----
 
