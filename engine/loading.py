@@ -65,7 +65,8 @@ def load_model(file: GgufFile, config: EngineConfig) -> LoadedModel:
     used_tensors = [tensors.tensors[weight.name] for weight in used]
     programs = [program] if block_program is None else [program, block_program]
     scratch_bytes = backend.scratch_bytes(programs, n_ctx)
-    plan = _plan_memory(used_tensors, n_blocks * block_bytes, scratch_bytes)
+    on_device = backend.weight_bytes(programs)
+    plan = _plan_memory(used_tensors, on_device, n_blocks * block_bytes, scratch_bytes)
     plan.check(backend.free_bytes())
     backend.prepare(plan.total_bytes, n_ctx)
     loaded = {weight.name: tensors.tensors[weight.name].load() for weight in used}
@@ -105,7 +106,11 @@ def build_program(file: GgufFile, tensors: Weights, probe: Probe | None = None) 
     return program
 
 
-def _plan_memory(tensors: Sequence[Tensor], kv_bytes: int, scratch_bytes: int) -> memory.MemoryPlan:
+def _plan_memory(
+    tensors: Sequence[Tensor], on_device: int | None, kv_bytes: int, scratch_bytes: int
+) -> memory.MemoryPlan:
+    if on_device is not None:
+        return memory.MemoryPlan(on_device, 0, kv_bytes, scratch_bytes)
     return memory.MemoryPlan(
         weights_bytes=sum(t.n_bytes for t in tensors if t.is_mapped),
         converted_bytes=sum(t.n_bytes for t in tensors if not t.is_mapped),

@@ -133,6 +133,11 @@ class Backend(Protocol):
         made. Longer texts work, slower. Raises RequestError for more than can be."""
         ...
 
+    def weight_bytes(self, programs: Sequence[Program]) -> int | None:
+        """What their weights take on a device that keeps them in a form of its own; None where they
+        are used as they are loaded."""
+        ...
+
     def scratch_bytes(self, programs: Sequence[Program], n_ctx: int) -> int:
         """What steps of these Programs work in, beside their activations."""
         ...

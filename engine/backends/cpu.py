@@ -246,6 +246,9 @@ class CpuBackend:
         if not self._is_chosen:
             self.n_threads = self._topology.default_threads(model_bytes)
 
+    def weight_bytes(self, programs: Sequence[Program]) -> int | None:
+        return None
+
     def scratch_bytes(self, programs: Sequence[Program], n_ctx: int) -> int:
         return 0
 

@@ -8,6 +8,7 @@ import pytest
 
 from engine import weights
 from engine.backends.gpu.backend import GpuBackend
+from engine.backends.gpu.device_weights import Matrix
 from engine.backends.gpu.emulated import EmulatedDriver
 from engine.backends.gpu.model import GpuModel, graph_bytes
 from engine.backends.gpu.source import kernel_source
@@ -17,7 +18,7 @@ from engine.engine import Engine
 from engine.errors import CompileError, NativeError, RequestError
 from engine.gguf.reader import GgufFile
 from engine.loading import build_program
-from engine.ops import Attention, KvLayer
+from engine.ops import Attention, KvLayer, Rope
 from engine.request import GenerateRequest, GenerateResult, PromptPart
 from engine.session import ROOT, Session
 from tests.native.test_attention import KV_TYPES
@@ -129,6 +130,22 @@ def test_what_steps_work_in_is_planned_by_the_context(model: Path) -> None:
     assert backend.scratch_bytes([program, program], 8192) == 128 * per_split + 2 * graphs
     with pytest.raises(RequestError, match="a context of 65537 tokens on a GPU"):
         backend.prepare(0, 65537)
+
+
+def test_weights_are_planned_as_they_are_packed(model: Path) -> None:
+    driver = EmulatedDriver()
+    backend = GpuBackend(driver)
+    with GgufFile(model) as file:
+        tensors = weights.of_gguf(file, backend.is_native)
+        program = build_program(file, tensors)
+        loaded = {w.name: tensors.tensors[w.name].load() for w in program.weights_used()}
+        made = backend.model(program, loaded, max_rows=8, max_out_rows=8)
+    found = made._device._found
+    n_bytes = sum(each.n_bytes for each in found.values() if isinstance(each, Matrix))
+    turns = [op.inverse_frequencies for op in program.ops if isinstance(op, Rope)]
+    vectors = {at for key, at in found.items() if isinstance(at, int) and key not in turns}
+    n_bytes += sum(driver._memory[at].nbytes - 256 for at in vectors)  # and room to align them
+    assert backend.weight_bytes([program]) == n_bytes
 
 
 def test_every_split_and_every_tree_gives_the_same_bits(engine: Engine) -> None:

@@ -5,7 +5,7 @@ from hashlib import sha256
 
 from engine.backends.backend import Bytes, Floats, Halves, Model
 from engine.backends.gpu.defaults import defaults_of
-from engine.backends.gpu.device_weights import MOST_POSITIONS, DeviceWeights
+from engine.backends.gpu.device_weights import MOST_POSITIONS, DeviceWeights, weight_bytes
 from engine.backends.gpu.driver import Driver
 from engine.backends.gpu.images import Kernels
 from engine.backends.gpu.kv import GpuKvCache, block_bytes
@@ -48,6 +48,9 @@ class GpuBackend:
                 f"a context of {n_ctx} tokens on a GPU, expected <= {MOST_POSITIONS}"
             )
         self._n_ctx = n_ctx
+
+    def weight_bytes(self, programs: Sequence[Program]) -> int | None:
+        return weight_bytes(programs)
 
     def scratch_bytes(self, programs: Sequence[Program], n_ctx: int) -> int:
         # What a drafter's or scorer's steps work in lies in the same place.

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from engine.backends.backend import Bytes
 from engine.backends.gpu.defaults import defaults_of
 from engine.backends.gpu.driver import Address, Driver
-from engine.backends.gpu.packing import BLOCK, Format, pack, paired_rows
+from engine.backends.gpu.packing import BLOCK, Format, pack, packed_bytes, paired_rows
 from engine.errors import NativeError
-from engine.ops import Weight
+from engine.ops import Embed, Linear, Weight
+from engine.program import Program
 
 # Rotary tables reach as far as any context.
 MOST_POSITIONS = 65536
@@ -29,6 +30,21 @@ class Matrix:
     quants: Address
     scales: Address
     n_bytes: int
+
+
+def weight_bytes(programs: Sequence[Program]) -> int:
+    """What their weights take: matrices packed, vectors and tables of floats as floats."""
+    ops = [op for program in programs for op in program.ops]
+    used = {weight.name: weight for program in programs for weight in program.weights_used()}
+    looked_up = {op.table.name for op in ops if isinstance(op, Embed)}
+    multiplied = {op.weight.name for op in ops if isinstance(op, Linear)}
+    is_float = {name: w.type_id == GGMLQuantizationType.F32 for name, w in used.items()}
+    as_floats = (used.keys() - multiplied - looked_up) | {n for n in looked_up if is_float[n]}
+    packed = multiplied | (looked_up - as_floats)
+    n_floats = sum(used[name].n_out * used[name].n_cols for name in as_floats)
+    return 4 * n_floats + sum(
+        packed_bytes(w.type_id, w.n_out, w.n_cols) for w in (used[name] for name in packed)
+    )
 
 
 class DeviceWeights:
