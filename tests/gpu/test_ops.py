@@ -68,7 +68,6 @@ def test_rows_are_looked_up_as_gguf_says(emulated: GpuBackend, quant: str) -> No
 def test_products_equal_float64_over_rounded_activations(
     any_lanes: GpuBackend, quant: str, n_rows: int
 ) -> None:
-    emulated = any_lanes
     weight, data, meant = weight_of(quant, 27, 512)
     bias, bias_data = f32_weight("b", rows_of(1, 27, 5)[0])
     x = rows_of(n_rows, 512)
@@ -77,7 +76,7 @@ def test_products_equal_float64_over_rounded_activations(
         first = p.linear(a, weight)
         return p.linear(a, weight, bias, residual=first)
 
-    run = ProgramRunner(build, x, {"w": (weight, data), "b": (bias, bias_data)}, backend=emulated)
+    run = ProgramRunner(build, x, {"w": (weight, data), "b": (bias, bias_data)}, backend=any_lanes)
     expected = 2 * rounded(x, quant) @ meant.T + bias_data.view(np.float32)
     found, tolerance = run.run(), 1e-6 if quant in ("F16", "BF16") else 2e-3
     assert np.abs(found - expected).max() < tolerance * np.abs(expected).max()

@@ -304,15 +304,16 @@ def test_splits_in_blocks_of_their_own_equal_splits_of_one_block(
     np.testing.assert_array_equal(run.run(rows[-1:], n_past=N_KEYS - 1), at_once[-1:])
 
 
-@pytest.mark.parametrize("window", [None, SPLIT_KEYS + 9])
 @pytest.mark.parametrize(
-    ("heads", "is_together"),
+    ("heads", "window", "is_together"),
     [
-        (SMALL, True),
-        (Heads(8, 2, 64), True),
-        (Heads(9, 3, 64), True),
-        (Heads(2, 1, 128), False),
-        (Heads(20, 1, 32), False),  # more heads than a tile of queries has
+        (SMALL, None, True),
+        (SMALL, SPLIT_KEYS + 9, True),
+        (Heads(1, 1, 32), None, True),  # tiles of a key and of a value share a warp
+        (Heads(8, 2, 64), None, True),
+        (Heads(9, 3, 64), None, True),
+        (Heads(2, 1, 128), None, False),
+        (Heads(20, 1, 32), None, False),  # more heads than a tile of queries has
     ],
     ids=str,
 )
