@@ -44,9 +44,9 @@ struct AttendShared {
     static constexpr int kHeadHalves = kDimHalves * kDims;  // of a block of the cache
     OneShared one;
     Mailbox* box;
-    float* q;       // (heads of the group, kDims), then of whom has the last split
-    float* news;    // the key and the value (2, kDims)
-    uint16* cache;  // the head's part of the last split's blocks
+    float* q;       // (heads of the group, kDims)
+    float* news;    // where the last split is: the key and the value (2, kDims)
+    uint16* cache;  // and the head's part of the split's blocks
     PartShared* parts;
 };
 
