@@ -443,8 +443,7 @@ def _let_linears_round(ops: Sequence[Op]) -> list[Op]:
     attentions = {op.rounded: op for op in ops if isinstance(op, AttentionRound)}
     found: list[Op] = []
     for op in ops:
-        is_half = isinstance(op, Linears) and op.x.kind is RoundingKind.HALVES
-        if not isinstance(op, Linears) or n_uses[op.x] != 2 or is_half:
+        if not isinstance(op, Linears) or n_uses[op.x] != 2 or op.x.kind is RoundingKind.HALVES:
             found.append(op)
         elif op.x in attentions:
             attention = attentions[op.x]
