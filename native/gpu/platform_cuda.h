@@ -102,14 +102,15 @@ DEV void begin_after_others() {
 #endif
 }
 
+DEV uint32 shared_address(const void* p) {
+    return uint32(__cvta_generic_to_shared(p));
+}
+
 #if __CUDA_ARCH__ >= 900
 #define HAS_CLUSTERS
 #define CLUSTER_KERNEL(name, threads, Args) DENSE_KERNEL(name, threads, 2, Args)
 using Mailbox = uint64;  // a barrier that counts bytes
 
-DEV uint32 shared_address(const void* p) {
-    return uint32(__cvta_generic_to_shared(p));
-}
 DEV void mailbox_open(Mailbox* box, int n_bytes) {
     if (threadIdx.x == 0) {
         const uint32 at = shared_address(box);
@@ -186,11 +187,8 @@ DEV uint32 from_other_half(uint32 v) {
 
 constexpr bool kCopiesAhead = true;
 DEV void copy_ahead(void* to, const void* from) {
-    asm volatile(
-        "{ .reg .u64 at; .reg .u32 near; cvta.to.shared.u64 at, %0; cvt.u32.u64 near, at;\n"
-        "cp.async.cg.shared.global [near], [%1], 16; }" ::"l"(to),
-        "l"(from)
-        : "memory");
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(to)), "l"(from)
+                 : "memory");
 }
 DEV void end_of_group() {
     asm volatile("cp.async.commit_group;" ::: "memory");

@@ -5,17 +5,26 @@
 
 #include "split.h"
 
-// A split is copied while the one before it is worked on, where copies run beside the work and
-// there is room for two. What is to become halves waits in registers, if at all.
-template <int kDims>
-constexpr int kStages = kCopiesAhead && !kIsBytes && kDims <= 64 ? 2 : 1;
+// A split is copied while the one before it is worked on, where copies run beside the work.
+constexpr int kStages = kCopiesAhead ? 2 : 1;
 
 template <int kDims>
 struct PrefillShared {
-    alignas(16) uint32 keys[kStages<kDims>][kSplitKeys][stride_of(kDims / 2)];
-    alignas(16) uint32 values[kStages<kDims>][kSplitBlocks][kDims][stride_of(kKvBlock / 2)];
+    alignas(16) uint32 keys[kStages][kSplitKeys][stride_of(kDims / 2)];
+    alignas(16) uint32 values[kStages][kSplitBlocks][kDims][stride_of(kKvBlock / 2)];
     int first[kAttentionWarps], end[kAttentionWarps];  // the keys any query of a warp sees
 };
+
+// Two stages may be more than a kernel can have of its own: they are the launch's.
+template <int kDims>
+DEV PrefillShared<kDims>& prefill_shared() {
+    if constexpr (kStages == 2) {
+        return *reinterpret_cast<PrefillShared<kDims>*>(launch_shared());
+    } else {
+        SHARED PrefillShared<kDims> shared;
+        return shared;
+    }
+}
 
 // A split in shared memory (split.h's sources).
 template <int kDims>
@@ -36,55 +45,67 @@ struct FromShared {
     }
 };
 
-// Copies splits of one KV head; `end` is where the keys of the block's queries end.
+// Copies splits of one KV head; `end` is where the keys of the block's queries end. A split is
+// there after begin, middle and finish, when copies that run beside the work have arrived and all
+// have met.
 template <int kDims>
 struct Copier {
+    static constexpr int kKeyPieces = kDims / 8, kValuePieces = kKvBlock / 8;  // of 16 bytes
+    static constexpr int kKeys = kAttentionThreads / kKeyPieces;  // that all copy at once
+    static constexpr int kValues = kAttentionThreads / kValuePieces;
+    static constexpr int kKeyStride = stride_of(kDims / 2), kValueStride = stride_of(kKvBlock / 2);
+    static constexpr int kUnrolled = kCopiesAhead ? 4 : 1;  // else what waits is in registers
     const AttentionArgs& a;
     const Step& step;
     PrefillShared<kDims>& shared;
     int kv_head_index, end;
 
-    DEV_MEMBER const uint16* head(int first) const {
-        return kv_head(a.kv, step.blocks[first / kKvBlock], kv_head_index);
+    DEV_MEMBER void begin(int split, int stage) const {
+        const int first = split * kSplitKeys, thread = thread_index();
+        const uint16* from[kSplitBlocks];
+#pragma unroll
+        for (int block = 0; block < kSplitBlocks; ++block)
+            from[block] = kv_head(a.kv, block_at(step, first + block * kKvBlock), kv_head_index);
+#pragma unroll kUnrolled
+        for (int block = 0; block < kSplitBlocks; ++block) {
+            uint32* to = shared.keys[stage][block * kKvBlock + thread / kKeyPieces];
+#pragma unroll kUnrolled
+            for (int n = 0; n < kKvBlock / kKeys; ++n)
+                copy_ahead(to + n * kKeys * kKeyStride + thread % kKeyPieces * 4,
+                           from[block] + n * kKeys * kDims + 8 * thread);
+        }
+        if (first + kSplitKeys > end) return begin_last(from, end - first, stage);
+#pragma unroll kUnrolled
+        for (int block = 0; block < kSplitBlocks; ++block) {
+            uint32* to = shared.values[stage][block][thread / kValuePieces];
+#pragma unroll kUnrolled
+            for (int n = 0; n < kDims / kValues; ++n)
+                copy_ahead(to + n * kValues * kValueStride + thread % kValuePieces * 4,
+                           from[block] + (kDims + n * kValues) * kKvBlock + 8 * thread);
+        }
+        end_of_group();
+        keep_order();
     }
 
-    DEV_MEMBER void keys(int split, int stage) const {
-        constexpr int kPieces = kDims / 8;  // of 16 bytes, of a key
+    // Of the last split the values that there are. What lies where there is no key would be
+    // multiplied by weights of 0, and may be no number.
+    DEV_MEMBER void begin_last(const uint16* const (&from)[kSplitBlocks], int n_left,
+                               int stage) const {
+        constexpr int kWords = kKvBlock / 2;
+        for (int block = 0; block < kSplitBlocks; ++block, n_left -= kKvBlock) {
+            const auto* words = reinterpret_cast<const uint32*>(from[block] + kKvBlock * kDims);
 #pragma unroll 1
-        for (int block = 0; block < kSplitBlocks; ++block) {
-            const int first = split * kSplitKeys + block * kKvBlock;
-            if (first >= end) continue;
-            const uint16* from = head(first);
-#pragma unroll
-            for (int i = thread_index(); i < kKvBlock * kPieces; i += kAttentionThreads) {
-                const int key = block * kKvBlock + i / kPieces;
-                copy_ahead(&shared.keys[stage][key][i % kPieces * 4], from + 8 * i);
+            for (int i = thread_index(); i < kDims * kWords; i += kAttentionThreads) {
+                const int left = n_left - 2 * (i % kWords);
+                shared.values[stage][block][i / kWords][i % kWords] =
+                    left > 0 ? kept(words[i], left) : 0;
             }
         }
+        end_of_group();
+        keep_order();
     }
-
-    // What lies where there is no key would be multiplied by weights of 0, and may be no number.
-    DEV_MEMBER void values(int split, int stage) const {
-        constexpr int kPieces = kKvBlock / 8;  // of 16 bytes, of a dimension
-#pragma unroll 1
-        for (int block = 0; block < kSplitBlocks; ++block) {
-            const int first = split * kSplitKeys + block * kKvBlock;
-            const uint16* from = first < end ? head(first) + kKvBlock * kDims : nullptr;
-#pragma unroll
-            for (int i = thread_index(); i < kDims * kPieces; i += kAttentionThreads) {
-                uint32* to = &shared.values[stage][block][i / kPieces][i % kPieces * 4];
-                const int n_left = end - first - 8 * (i % kPieces);
-                if (n_left >= 8)
-                    copy_ahead(to, from + 8 * i);
-                else
-                    copy_kept(to, reinterpret_cast<const uint32*>(from + 8 * i), n_left);
-            }
-        }
-    }
-
-    DEV_MEMBER static void copy_kept(uint32* to, const uint32* from, int n_left) {
-        for (int n = 0; n < 4; ++n) to[n] = n_left > 2 * n ? kept(from[n], n_left - 2 * n) : 0;
-    }
+    DEV_MEMBER void middle(int, int) const {}
+    DEV_MEMBER void finish(int, int) const {}
 };
 
 // The same from a cache in q8_0. What a thread copies is asked for, and becomes halves in shared
@@ -93,7 +114,7 @@ template <int kDims>
 struct ScaledCopier {
     static constexpr bool kWaits = kDims <= 64;
     static constexpr int kRuns = kSplitKeys * kDims / 8 / kAttentionThreads;  // of a thread
-    static constexpr int kHeld = kWaits ? kRuns : 2;
+    static constexpr int kHeld = kWaits ? kRuns : kCopiesAhead ? 2 : 1;
     const AttentionArgs& a;
     const Step& step;
     PrefillShared<kDims>& shared;
@@ -113,7 +134,7 @@ struct ScaledCopier {
         return kv_head(a.kv, step.blocks[split * kSplitBlocks + block], kv_head_index);
     }
 
-    DEV_MEMBER void keys(int split, int stage) {
+    DEV_MEMBER void begin(int split, int stage) {
 #pragma unroll 1
         for (int first = 0; first < kRuns; first += kHeld) {
 #pragma unroll
@@ -125,9 +146,6 @@ struct ScaledCopier {
             if (!kWaits) put_keys(stage, first);
         }
     }
-    DEV_MEMBER void keys_are_there(int stage) {
-        if (kWaits) put_keys(stage, 0);
-    }
     DEV_MEMBER void put_keys(int stage, int first) {
 #pragma unroll
         for (int r = 0; r < kHeld; ++r) {
@@ -138,7 +156,8 @@ struct ScaledCopier {
         keep_order();
     }
 
-    DEV_MEMBER void values(int split, int stage) {
+    DEV_MEMBER void middle(int split, int stage) {
+        if (kWaits) put_keys(stage, 0);
 #pragma unroll 1
         for (int first = 0; first < kRuns; first += kHeld) {
 #pragma unroll
@@ -152,7 +171,7 @@ struct ScaledCopier {
             if (!kWaits) put_values(split, stage, first);
         }
     }
-    DEV_MEMBER void values_are_there(int split, int stage) {
+    DEV_MEMBER void finish(int split, int stage) {
         if (kWaits) put_values(split, stage, 0);
     }
     DEV_MEMBER void put_values(int split, int stage, int first) {
@@ -248,9 +267,8 @@ struct AllSplits {
 // their splits are taken.
 template <int kDims, class Choose>
 DEV void prefill_at(const AttentionArgs& a, const Step& step, const Queries& queries, int group,
-                    int kv_head_index, int block, const Choose& choose,
-                    PrefillShared<kDims>& shared) {
-    constexpr int kAhead = kStages<kDims>, kLeft = 2 * (kAhead - 1);
+                    int kv_head_index, int block, const Choose& choose) {
+    PrefillShared<kDims>& shared = prefill_shared<kDims>();
     constexpr int kOfBlock = kQueries * kAttentionWarps;
     const int n_blocks = (queries.n_rows * queries.group + kOfBlock - 1) / kOfBlock;
     if (block >= n_blocks) return;
@@ -262,50 +280,39 @@ DEV void prefill_at(const AttentionArgs& a, const Step& step, const Queries& que
     CopierOf<kDims> copier{a, step, shared, kv_head_index, keys.end};
     Running<kDims> running;
     begin(running);
-    // Each copy is a group, also that of nothing, so that they can be counted.
-    const auto copy_keys = [&](int i) {
-        if (i < splits.n) copier.keys(splits.at(i), i % kAhead);
-        end_of_group();
-        keep_order();
+    const auto copy = [&](int i) {
+        if (i >= splits.n) return;
+        copier.begin(splits.at(i), i % kStages);
+        copier.middle(splits.at(i), i % kStages);
+        copier.finish(splits.at(i), i % kStages);
     };
-    const auto copy_values = [&](int i) {
-        if (i < splits.n) copier.values(splits.at(i), i % kAhead);
-        end_of_group();
-        keep_order();
-    };
-    const auto end_keys = [&](int i) {
-        if constexpr (kIsBytes)
-            if (i < splits.n) copier.keys_are_there(i % kAhead);
-    };
-    copy_keys(0);
-    end_keys(0);
-    if (kAhead > 1) {
-        copy_values(0);
-        copy_keys(1);
-    }
+    copy(0);
 #pragma unroll 1
     for (int i = 0; i < splits.n; ++i) {
-        const FromShared<kDims> from{shared, i % kAhead};
-        const int first = splits.at(i) * kSplitKeys;
+        const FromShared<kDims> from{shared, i % kStages};
+        const int first = splits.at(i) * kSplitKeys, stage = (i + 1) % kStages;
         const bool is_seen = first < asked.end && first + kSplitKeys > asked.first;
+        const bool copies = kStages == 2 && i + 1 < splits.n;
+        const int next = copies ? splits.at(i + 1) : 0;
         Weighed w;
-        groups_left<kLeft>();
-        block_sync();  // the keys are there, and nobody reads the values before them any more
-        copy_values(i + kAhead - 1);
+        groups_left<0>();
+        block_sync();  // the split is there, and nobody reads the one before it any more
+        if (copies) copier.begin(next, stage);
         if (is_seen) weigh(asked, from, first, a.scale * kLog2E, w);
-        if constexpr (kIsBytes) copier.values_are_there(splits.at(i), i % kAhead);
-        groups_left<kLeft>();
-        block_sync();
-        copy_keys(i + kAhead);
+        if (copies) copier.middle(next, stage);
+        keep_order();
         if (is_seen) merge_split(w, from, running);
-        end_keys(i + kAhead);
+        if (copies) copier.finish(next, stage);
+        if (kStages == 1) {
+            block_sync();
+            copy(i + 1);
+        }
     }
     write_merged(running, places_of(a, queries, group, tile, a.out, kDims));
 }
 
 template <int kDims>
 DEV void prefill(const AttentionArgs& a) {
-    SHARED PrefillShared<kDims> shared;
     const Step step = *a.step;
     begin_after_others();
     const auto all = [](const Keys& keys) {
@@ -313,7 +320,7 @@ DEV void prefill(const AttentionArgs& a) {
         return AllSplits{first, end - first};
     };
     const Place at = block_place();
-    prefill_at(a, step, queries_of(a, step), at.y, at.y, at.z, all, shared);
+    prefill_at<kDims>(a, step, queries_of(a, step), at.y, at.y, at.z, all);
 }
 
 DENSE_KV_KERNEL(prefill_32, kAttentionThreads, 2, AttentionArgs) {

@@ -150,7 +150,6 @@ struct SomeSplits {
 // A block for each head and 64 rows, who see the same splits of what was before the step.
 template <int kDims>
 DEV void sparse_prefill(const SparseArgs& a) {
-    SHARED PrefillShared<kDims> shared;
     const AttentionArgs& all = a.attention;
     const Step step = *all.step;
     begin_after_others();
@@ -162,8 +161,7 @@ DEV void sparse_prefill(const SparseArgs& a) {
         return SomeSplits{splits + 1, splits[0], first_after, splits[0] + n_after};
     };
     const Queries queries{1, rows_of(step, all.is_selected), 0, 0, 0};
-    prefill_at(all, step, queries, head, head / (all.n_head / all.kv.n_kv), block_z(), some,
-               shared);
+    prefill_at<kDims>(all, step, queries, head, head / (all.n_head / all.kv.n_kv), block_z(), some);
 }
 
 DENSE_KV_KERNEL(sparse_prefill_32, kAttentionThreads, 2, SparseArgs) {

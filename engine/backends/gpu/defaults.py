@@ -25,6 +25,11 @@ class Defaults:
     cluster: int = 0
     cluster_bytes: int = 0
 
+    @property
+    def copies_ahead(self) -> bool:
+        """Whether copies to shared memory run beside the work (platform.h: kCopiesAhead)."""
+        return self.staged_bytes > 0
+
 
 # By the beginning of an architecture's name; the longest one counts.
 TABLE = {

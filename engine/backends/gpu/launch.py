@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from engine.backends.backend import KV_BLOCK_TOKENS
 from engine.backends.gpu.driver import Grid
 from engine.backends.gpu.kv import GpuKvCache
 from engine.backends.gpu.source import kernel_of
@@ -13,10 +14,19 @@ from engine.ops import Rows
 
 THREADS = 256
 SPLIT_KEYS = 64  # native/gpu/split.h: kSplitKeys
+_PREFILL_BOUNDS = 32  # of the keys that each warp sees
 
 
 def ceil_div(n: int, d: int) -> int:
     return -(-n // d)
+
+
+def prefill_bytes(head_dim: int) -> int:
+    """Shared memory of a block that attends to one split while it copies the next
+    (native/gpu/prefill.h: PrefillShared with two stages)."""
+    key_words, value_words = head_dim // 2, 16 * head_dim * (SPLIT_KEYS // KV_BLOCK_TOKENS)
+    padding = 0 if key_words == 16 else 4  # lanes.h: stride_of
+    return 2 * 4 * (SPLIT_KEYS * (key_words + padding) + value_words) + _PREFILL_BOUNDS
 
 
 class Bucket(NamedTuple):

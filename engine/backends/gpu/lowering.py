@@ -23,7 +23,7 @@ from engine.backends.gpu.fusing import (
     Target,
 )
 from engine.backends.gpu.kv import GpuKvCache
-from engine.backends.gpu.launch import THREADS, Bucket, Launch, ceil_div
+from engine.backends.gpu.launch import THREADS, Bucket, Launch, ceil_div, prefill_bytes
 from engine.backends.gpu.linear_shape import LinearShape, merges_later
 from engine.backends.gpu.packing import TILE_ROWS, RoundingKind, block_bytes_of
 from engine.backends.gpu.sparse import is_sparse, sparse_launches
@@ -336,7 +336,9 @@ class Lowering:
         later = [] if rounded is None else [self._round(Round(rounded, op.out))]
         if is_sparse(op):
             room, n_rows = self._scratch["partial"], self._most_rows[op.q.rows]
-            return [*sparse_launches(op, partial(self._attention_args, op), room, n_rows), *later]
+            make = partial(self._attention_args, op)
+            copies = self._device.defaults.copies_ahead
+            return [*sparse_launches(op, make, room, n_rows, copies_ahead=copies), *later]
         merge = self._merge(op, rounded, is_merged_later=is_merged_later)
         return [self._attend(op), merge, *(_unsplit(launch) for launch in later)]
 
@@ -351,19 +353,24 @@ class Lowering:
             # A tile's splits have blocks of their own, or a warp has all splits of a tile.
             return n if bucket.n_splits else ceil_div(n, _ATTENTION_WARPS)
 
+        def is_prompt(bucket: Bucket) -> bool:
+            return not bucket.n_splits and bucket.n_rows > MOST_TREE_ROWS
+
         def kernel(bucket: Bucket) -> str:
             if maker is not None and maker.attended(bucket) is not None:
                 return ""
             if bucket.n_splits:
                 return bucket.of_cache(f"attention_{dims}")
-            is_one = bucket.n_rows <= MOST_TREE_ROWS
-            return bucket.of_cache(f"attention_whole_{dims}" if is_one else f"prefill_{dims}")
+            name = "prefill" if is_prompt(bucket) else "attention_whole"
+            return bucket.of_cache(f"{name}_{dims}")
 
+        n_shared = prefill_bytes(dims) if self._device.defaults.copies_ahead else 0
         return Launch(
             kernel,
             lambda b: (b.n_splits or 1, op.kv.n_kv, n_tiles(b)),
             partial(self._attention_args, op),
             lambda _: 32 * _ATTENTION_WARPS,
+            shared_bytes=lambda b: n_shared if is_prompt(b) else 0,
         )
 
     def _merge(self, op: Attention, rounded: Rounded | None, *, is_merged_later: bool) -> Launch:

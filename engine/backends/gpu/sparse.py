@@ -7,7 +7,7 @@ from engine.backends.gpu.args import AttentionArgs, SparseArgs
 from engine.backends.gpu.device_weights import MOST_POSITIONS
 from engine.backends.gpu.driver import Address
 from engine.backends.gpu.kv import GpuKvCache
-from engine.backends.gpu.launch import SPLIT_KEYS, THREADS, Bucket, Launch
+from engine.backends.gpu.launch import SPLIT_KEYS, THREADS, Bucket, Launch, prefill_bytes
 from engine.errors import NativeError
 from engine.ops import Attention, BlockSparse
 
@@ -60,8 +60,11 @@ def sparse_launches(
     make_attention: Callable[[Bucket, GpuKvCache], AttentionArgs],
     room: Address,
     max_rows: int,
+    *,
+    copies_ahead: bool,
 ) -> list[Launch]:
     """Means of blocks, each row's shares of them, the selection by head, and attention over it."""
+    n_shared = prefill_bytes(op.kv.head_dim) if copies_ahead else 0
     sparse, at, rows = _sparse(op), _Room.of(op, max_rows), op.q.rows
 
     def make(bucket: Bucket, kv: GpuKvCache) -> SparseArgs:
@@ -84,5 +87,6 @@ def sparse_launches(
             lambda b: (1, n_head, -(-b.rows(rows) // _ROWS)),
             make,
             lambda _: _ATTENTION_THREADS,
+            shared_bytes=lambda _: n_shared,
         ),
     ]
