@@ -22,6 +22,7 @@ from engine.backends.gpu.fusing import (
 from engine.backends.gpu.launch import ceil_div
 from engine.backends.gpu.linear_shape import LinearShape, merges_later, rounds_itself
 from engine.backends.gpu.lowering import SPLIT_ROWS
+from engine.backends.gpu.one_row import of_one_row
 from engine.backends.gpu.packing import BLOCK, TILE_ROWS, Format, format_of, packed_bytes
 from engine.backends.gpu.splits import split_room
 from engine.ops import Activation, Argmax, Attention, Op, Rows
@@ -56,7 +57,8 @@ def count(
     """The work of a step of `n_rows` after `n_past` positions that asks for `n_out` rows, and what
     is no op of the table, `extra`; over a KV cache in f16."""
     found: list[Work] = []
-    for op in fuse(program.ops, program.result):
+    ops = of_one_row(program.ops, program.result) if n_rows == 1 else (program.ops, program.result)
+    for op in fuse(*ops):
         match op:
             case Linears():
                 found.append(_linears(op, n_rows, n_out))

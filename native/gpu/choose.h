@@ -20,6 +20,7 @@ struct ChooseArgs {
     int* ids;        // (R, k), the first -1 where the best is not finite
     float* values;   // (R, k) logits or, where asked for, their log-softmax
     int width, n_chunks, k, is_log_softmax;
+    int is_told, pad;  // whether ids are the step's own, which the host is told
 };
 
 // ---- keys: a number and its column, larger for what comes first; none is 0 ----
@@ -47,6 +48,11 @@ DEV int col_of(uint64 key) {
 DEV int best_col_of(uint64 key) {
     const float value = value_of(key);
     return value < 3.0e38f && value > -3.0e38f ? col_of(key) : -1;
+}
+
+DEV void write_id(const ChooseArgs& a, int64 i, int id) {
+    a.ids[i] = id;
+    if (a.is_told) a.step->told[i] = id;
 }
 
 DEV uint64 larger_key(uint64 a, uint64 b) {
@@ -120,7 +126,7 @@ KERNEL(argmax, kTopThreads, ChooseArgs) {
     for (int i = thread_index(); i < a.n_chunks; i += kTopThreads)
         best = larger_key(best, a.keys[row * a.n_chunks + i]);
     best = block_best(shared, best);
-    if (thread_index() == 0) a.ids[row] = best_col_of(best);
+    if (thread_index() == 0) write_id(a, row, best_col_of(best));
 }
 
 // ---- the k best ----
@@ -238,7 +244,7 @@ KERNEL(top_k, kTopThreads, ChooseArgs) {
         log_sum = log_of(block_sum(shared.sums, sum));
     }
     take_best(shared, keys, a.k, [&](int rank, uint64 key) {
-        a.ids[row * a.k + rank] = rank == 0 ? best_col_of(key) : col_of(key);
+        write_id(a, row * a.k + rank, rank == 0 ? best_col_of(key) : col_of(key));
         a.values[row * a.k + rank] = value_of(key) - base - log_sum;
     });
 }

@@ -35,6 +35,7 @@ KERNEL(embed, kRowThreads, EmbedArgs) {
 struct AdvanceArgs {
     Step* step;
     const int* chosen;
+    int* told;  // where the host reads what that one chooses
 };
 
 KERNEL(advance, kWarp, AdvanceArgs) {
@@ -45,6 +46,7 @@ KERNEL(advance, kWarp, AdvanceArgs) {
     ++const_cast<int*>(s.positions)[0];
     const int token = a.chosen[0];  // -1 where the logits were no numbers
     const_cast<int*>(s.tokens)[0] = token < 0 ? 0 : token;
+    s.told = a.told;
 }
 
 struct NormArgs {

@@ -20,6 +20,7 @@ struct Step {
     const int* out_rows;   // (R)
     const int* blocks;
     const uint8* path;  // of trees (T, kMostTree): the row at depth d above row i
+    int* told;          // what is chosen (R, k), in memory that the host reads
 };
 
 DEV int rows_of(const Step& s, int is_selected) {

@@ -216,7 +216,7 @@ def test_heads_are_normalized_where_they_are_turned(
             return p.concat([out, *shown])
 
         runner = ProgramRunner(build, x, named, kv_type=kv_type, backend=emulated)
-        names = [launch.kernel(Bucket(8, 8, 1, kv_type)) for launch in runner.model._launches]
+        names = [launch.kernel(Bucket(8, 8, 1, kv_type)) for launch in runner.model._whole.launches]
         assert any(name.startswith("heads_write") for name in names) != is_read
         return step(runner, list(range(5)), out_rows=[1, 4])
 

@@ -21,6 +21,7 @@ class StepHead(Structure):
         ("out_rows", _address),
         ("blocks", _address),
         ("path", _address),
+        ("told", _address),
     ]
 
 
@@ -57,7 +58,7 @@ class EmbedArgs(Structure):
 
 
 class AdvanceArgs(Structure):
-    _fields_ = [("step", _address), ("chosen", _address)]
+    _fields_ = [("step", _address), ("chosen", _address), ("told", _address)]
 
 
 class NormArgs(Structure):
@@ -304,4 +305,6 @@ class ChooseArgs(Structure):
         ("n_chunks", c_int),
         ("k", c_int),
         ("is_log_softmax", c_int),
+        ("is_told", c_int),
+        ("pad", c_int),
     ]

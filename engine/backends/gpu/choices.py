@@ -20,15 +20,13 @@ def most_top(width: int) -> int:
 
 
 def scratch_bytes(n_rows: int, width: int, k: int) -> dict[str, int]:
-    """What is found on the way and the results, by name: of the k that every step chooses, and of
-    the `best` that may be asked for after it."""
+    """What is found on the way, and the ids of the k that every step chooses, for the step after
+    it: the host is told results where it reads them."""
     n_chunks, most = n_chunks_of(width), most_top(width)
     return {
         "keys": 8 * n_rows * n_chunks * most,
         "sums": 4 * n_rows * n_chunks,
         "ids": 4 * n_rows * k,
-        "values": 4 * n_rows * k,
-        "best": 8 * n_rows * most,
     }
 
 
@@ -40,7 +38,10 @@ def choose_args(
     k: int,
     *,
     is_log_softmax: bool = True,
+    is_told: bool = True,
 ) -> ChooseArgs:
-    """For the best k of each selected row of x; room as `scratch_bytes` says."""
+    """For the best k of each selected row of x; room as `scratch_bytes` says, and for `values`.
+    With `is_told` the step's `told` gets the ids, too."""
     rooms = (scratch[name] for name in ("keys", "sums", "ids", "values"))
-    return ChooseArgs(step, x, *rooms, width, n_chunks_of(width), k, is_log_softmax)
+    n_chunks = n_chunks_of(width)
+    return ChooseArgs(step, x, *rooms, width, n_chunks, k, is_log_softmax, is_told)

@@ -68,7 +68,8 @@ class Driver(Protocol):
 
     def free(self, address: Address) -> None: ...
     def allocate_host(self, n_bytes: int) -> NDArray[np.uint8]:
-        """Memory of the host that copies need not wait for; it is never freed."""
+        """Memory of the host that copies need not wait for, and that kernels may write to by the
+        same address: it is seen when an event after them has happened. It is never freed."""
         ...
 
     def upload(self, target: Address, source: NDArray[Any]) -> None: ...

@@ -3,6 +3,7 @@
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from weakref import WeakKeyDictionary
 
@@ -19,12 +20,13 @@ from engine.backends.gpu.fusing import Rounded, fuse
 from engine.backends.gpu.kv import GpuKvCache
 from engine.backends.gpu.launch import SPLIT_KEYS, THREADS, Bucket, Launch
 from engine.backends.gpu.lowering import SPLIT_ROWS, Lowering, rounded_bytes
+from engine.backends.gpu.one_row import of_one_row
 from engine.backends.gpu.sparse import is_sparse
 from engine.backends.gpu.splits import n_splits_of, partial_bytes, split_room
 from engine.backends.gpu.step import StepInputs
 from engine.backends.likeliest import likeliest
 from engine.errors import NativeError
-from engine.ops import Activation, Argmax, Attention, Rows, TopK
+from engine.ops import Activation, Argmax, Attention, Op, Rows, TopK
 from engine.program import Program
 
 _ROW_BUCKETS = (1, 4, 8, 16, 24, 32, 48, 64, 128, 256, 512)
@@ -53,13 +55,64 @@ class LaunchTime:
     us: float
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """Fused ops, and where the activations of so many rows lie in an arena."""
+
+    ops: list[Op]
+    most_rows: Mapping[Rows, int]
+    result: Activation
+    offsets: Mapping[Activation, int]
+    n_bytes: int
+
+    @classmethod
+    def of(cls, ops: Sequence[Op], result: Activation, most_rows: Mapping[Rows, int]) -> "_Plan":
+        def size_of(x: Activation) -> int:
+            n_rows = most_rows[x.rows]
+            return rounded_bytes(x, n_rows) if isinstance(x, Rounded) else 4 * n_rows * x.width
+
+        fused = fuse(ops, result)
+        return cls(fused, most_rows, result, *plan_arena(fused, result, size_of))
+
+
+@dataclass(frozen=True)
+class _Lowered:
+    """What a step launches, and where its result is."""
+
+    launches: list[Launch]
+    result: Address
+
+
+def _lowered(
+    arena: Address,
+    step: Address,
+    weights: Mapping[str, Bytes],
+    scratch: Mapping[str, Address],
+    plan: _Plan,
+    device: DeviceWeights,
+    n_units: int,
+) -> _Lowered:
+    def place(x: Activation) -> Address:
+        return arena + plan.offsets[x]
+
+    lowering = Lowering(step, weights, device, place, scratch, plan.most_rows, n_units)
+    launches = [launch for op in plan.ops for launch in lowering.lower(op)]
+    return _Lowered(launches, place(plan.result))
+
+
 @dataclass(eq=False)
 class _Results:
-    """What a step chose, once it is `done`; `is_waited_for` where that is known."""
+    """What a step chose, once it is `done`; `is_waited_for` where that is known. `result` is where
+    the step's result is, until the next one."""
 
     ids: Int32s
     done: Event
     is_waited_for: bool = True
+    result: Address = 0
+
+    @property
+    def address(self) -> Address:
+        return self.ids.ctypes.data
 
 
 class GpuModel:
@@ -84,26 +137,19 @@ class GpuModel:
         self.can_follow, self._below = below is not None, below
         self.program, self.max_rows, self.max_out_rows = program, max_rows, max_out_rows
         self._driver, self._functions, self._device = driver, functions, device
-        self._most_rows = {Rows.STEP: max_rows, Rows.SELECTED: max_out_rows}
         self._addresses: list[Address] = []
-        ops = fuse(program.ops, program.result)
-        offsets, self.arena_bytes = plan_arena(ops, program.result, self._size_of)
-        arena = self._allocate(self.arena_bytes)
-        self._result = arena + offsets[program.result]
         most_blocks = MOST_POSITIONS // KV_BLOCK_TOKENS
         self._inputs = StepInputs(driver, max_rows, max_out_rows, most_blocks)
         self._most_splits = n_splits_of(usual_positions)
         self._scratch = self._make_scratch()
-        lowering = Lowering(
-            self._inputs.address,
-            weights,
-            device,
-            lambda x: arena + offsets[x],
-            self._scratch,
-            self._most_rows,
-            driver.n_units,
-        )
-        self._launches: list[Launch] = [launch for op in ops for launch in lowering.lower(op)]
+        # Steps of one row work in the same memory as others.
+        whole, one = (program.ops, program.result), of_one_row(program.ops, program.result)
+        most_rows = {Rows.STEP: max_rows, Rows.SELECTED: max_out_rows}
+        plans = _Plan.of(*whole, most_rows), _Plan.of(*one, dict.fromkeys(Rows, 1))
+        self.arena_bytes = max(plan.n_bytes for plan in plans)
+        arena = self._allocate(self.arena_bytes)
+        lower = partial(_lowered, arena, self._inputs.address, weights, self._scratch)
+        self._whole, self._one = (lower(plan, device, driver.n_units) for plan in plans)
         # A graph names its cache's memory: it goes with the cache.
         self._graphs: WeakKeyDictionary[GpuKvCache, dict[tuple[Bucket, int], Graph]] = (
             WeakKeyDictionary()
@@ -183,9 +229,13 @@ class GpuModel:
         self._driver.run(self._graph(kv, bucket, slot))
         self._driver.mark(results.done)
         results.is_waited_for = False
+        results.result = self._of(bucket).result
         kv.n_writes += 1
         self._n_writes = kv.n_writes
         return results
+
+    def _of(self, bucket: Bucket) -> _Lowered:
+        return self._one if bucket.n_rows == 1 else self._whole
 
     def _graph(self, kv: GpuKvCache, bucket: Bucket, slot: int) -> Graph:
         graphs = self._graphs.setdefault(kv, {})
@@ -236,14 +286,12 @@ class GpuModel:
             )
             self._driver.fence()
         else:
-            args = AdvanceArgs(self._inputs.address, self._scratch["ids"])
+            told = self._results[slot].address
+            args = AdvanceArgs(self._inputs.address, self._scratch["ids"], told)
             self._driver.launch(self._functions("advance"), (1, 1, 1), 32, args)
             self._driver.fence()
-        for launch in self._launches:
+        for launch in self._of(bucket).launches:
             self._launch_one(launch, bucket, kv)
-        self._driver.download(self._results[slot % _BELOW].ids, self._scratch["ids"])
-        if self._log_probs.size:
-            self._driver.download(self._log_probs, self._scratch["values"])
 
     def launch_times(
         self, kv: GpuKvCache, n_rows: int, n_out_rows: int, n_past: int, n_repeated: int
@@ -254,7 +302,7 @@ class GpuModel:
         where those of a kind are more than the caches hold."""
         bucket = self._bucket(kv, n_rows, n_out_rows, n_past)
         kinds: dict[tuple[str, Grid, int], list[Launch]] = {}
-        for launch in self._launches:
+        for launch in self._of(bucket).launches:
             if name := launch.kernel(bucket):
                 kind = (name, launch.grid(bucket), launch.weight_bytes)
                 kinds.setdefault(kind, []).append(launch)
@@ -331,15 +379,16 @@ class GpuModel:
         if k > self._most_top:
             return likeliest(self._read_result(n_rows), k)
         self._settle_result()
-        n, best = n_rows * k, self._scratch["best"]
-        room = {**self._scratch, "ids": best, "values": best + 4 * n}
+        n = n_rows * k
+        found = self._best[: 2 * n]
+        ids, values = found.reshape(2, n_rows, k)
+        room = {**self._scratch, "ids": ids.ctypes.data, "values": values.ctypes.data}
         args = choose_args(
-            self._inputs.address, self._result, room, x.width, k, is_log_softmax=False
-        )
+            self._inputs.address, self._current.result, room, x.width, k,
+            is_log_softmax=False, is_told=False,
+        )  # fmt: skip
         for name, n_blocks in (("top_k_chunks", args.n_chunks), ("top_k", 1)):
             self._driver.launch(self._functions(name), (n_blocks, n_rows, 1), THREADS, args)
-        found = self._best[: 2 * n]
-        self._driver.download(found, best)
         self._driver.synchronize()
         ids, values = found.copy().reshape(2, n_rows, k)
         if (ids[:, 0] < 0).any():
@@ -360,7 +409,8 @@ class GpuModel:
     def _read_result(self, n_rows: int, first: int = 0) -> Floats:
         self._settle_result()
         found = self._room(n_rows - first)
-        self._driver.download(found, self._result + first * found.itemsize * found.shape[1])
+        n_before = first * found.itemsize * found.shape[1]
+        self._driver.download(found, self._current.result + n_before)
         self._driver.synchronize()
         return found
 
@@ -376,10 +426,6 @@ class GpuModel:
 
     # ---- memory ----
 
-    def _size_of(self, x: Activation) -> int:
-        n_rows = self._most_rows[x.rows]
-        return rounded_bytes(x, n_rows) if isinstance(x, Rounded) else 4 * n_rows * x.width
-
     def _make_scratch(self) -> dict[str, Address]:
         """Where the parts of attention and the choices go."""
         ops, n_out = self.program.ops, self.max_out_rows
@@ -390,6 +436,7 @@ class GpuModel:
         # Of steps that were asked for, and, in turn, of those that were begun before.
         self._results = [_Results(host.view(np.int32), self._driver.event()) for host in hosts]
         self._current, self._coming = self._results[0], None
+        self._inputs.tell(self._results[0].address)
         log_probs = self._driver.allocate_host(4 * n_out * self._k if chosen else 0)
         self._log_probs: Floats = log_probs.view(np.float32)
         width = max((op.x.width for op in ops if isinstance(op, Argmax | TopK)), default=1)
@@ -397,6 +444,7 @@ class GpuModel:
         self._best: Int32s = self._driver.allocate_host(8 * n_out * self._most_top).view(np.int32)
         sizes = scratch_bytes(n_out, width, self._k)
         scratch = {name: self._allocate(n_bytes) for name, n_bytes in sizes.items()}
+        scratch["values"] = log_probs.ctypes.data
         return {"partial": self._device.scratch(n_partial), **scratch}
 
     def _allocate(self, n_bytes: int) -> Address:

@@ -7,7 +7,7 @@ import numpy as np
 from engine import _native
 from engine.backends.backend import Bytes, Int32s
 from engine.backends.gpu.args import StepHead
-from engine.backends.gpu.driver import Driver
+from engine.backends.gpu.driver import Address, Driver
 
 MOST_TREE_ROWS = 64  # native/gpu/step.h: kMostTree
 _HEAD_BYTES = ctypes.sizeof(StepHead)
@@ -55,6 +55,10 @@ class StepInputs:
         head.is_chain = _native.fill_paths(
             parents, n_past, arrays["positions"], arrays["depth"], self._path
         )
+
+    def tell(self, ids: Address) -> None:
+        """Has what a step chooses written there."""
+        self._head.told = ids
 
     def upload(self) -> None:
         self._driver.upload(self.address, self._host)
