@@ -227,7 +227,7 @@ class Session:
         self._rewind()
         if n_past + n_rows > self._n_ctx:
             raise ContextOverflowError(n_past + n_rows, self._n_ctx)
-        self._copy(self._table.grow_to(n_past + n_rows))
+        self._copy(self._table.grow_to(n_past + n_rows + self._n_ahead(n_rows)))
         finished = False
         try:
             finished = model.step(
@@ -243,6 +243,12 @@ class Session:
                 self._rewind()
         if not finished:
             raise StepCancelled
+
+    def _n_ahead(self, n_rows: int) -> int:
+        """Of a single row, room for the one that a device may go on with by itself, as far as
+        nobody has to give it up: for one more block, and one that is written anew."""
+        is_free = len(self.tokens) + n_rows < self._n_ctx and self._pool.n_free >= 2
+        return int(n_rows == 1 and is_free)
 
     def _rewind(self) -> None:
         self._verified, self._is_followed = (), False

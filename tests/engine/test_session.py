@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from engine.backends.backend import KV_BLOCK_TOKENS
 from engine.errors import ContextOverflowError, RequestError
 from engine.session import ROOT, StepCancelled
 from tests.engine.tiny_model import TinyModel, load_tiny, random_tokens
@@ -139,4 +140,25 @@ def test_the_likeliest_are_those_of_the_logits(tiny: TinyModel) -> None:
     np.testing.assert_array_equal(best, np.take_along_axis(logits, expected, axis=1))
     session.append([1])
     assert result.likeliest(40)[0] is ids, "asked for again after another step"
+    session.release()
+
+
+def test_a_single_row_has_room_for_the_next_where_nobody_needs_it(tiny: TinyModel) -> None:
+    session = tiny.session()
+    session.append(random_tokens(KV_BLOCK_TOKENS - 1))
+    n_free = tiny.pool.n_free
+    blocks: list[int] = []
+
+    def look() -> None:
+        blocks.append(len(session.table.ids))
+
+    def verify() -> None:
+        session.verify([1], [ROOT], meanwhile=look)
+
+    verify()
+    held = [tiny.pool.allocate() for _ in range(n_free - 1)]
+    verify()
+    assert blocks == [2, 1]
+    for block in held:
+        tiny.pool.release(block)
     session.release()

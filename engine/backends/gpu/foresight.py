@@ -33,7 +33,7 @@ class Asked:
 
     def follows(self, before: "Asked", token: int) -> bool:
         """Whether this is the step after `before`, with the token that was chosen there."""
-        n_blocks = before.n_past // KV_BLOCK_TOKENS + 1
+        n_blocks = self.n_past // KV_BLOCK_TOKENS + 1
         return (
             self.is_single
             and before.is_single
@@ -71,10 +71,10 @@ class Foresight:
         return was_begun and is_next
 
     def begins(self) -> bool:
-        """Whether the step after the one asked for is to be begun: not into another KV block, which
-        may be anybody's."""
+        """Whether the step after the one asked for is to be begun: not where it has no KV block
+        yet, for any other may be anybody's."""
         assert self._asked is not None
-        has_room = (self._asked.n_past + 1) % KV_BLOCK_TOKENS != 0
+        has_room = self._asked.n_past + 1 < KV_BLOCK_TOKENS * len(self._asked.blocks)
         self._is_begun = has_room and self._streak >= self._wanted
         return self._is_begun
 

@@ -204,6 +204,8 @@ class GpuModel:
         """Begins the step that will follow, with the token that is chosen in this one."""
         kv = asked.kv
         assert isinstance(kv, GpuKvCache)
+        if (asked.n_past + 1) % KV_BLOCK_TOKENS == 0:  # the first of a block the device knows not
+            self._inputs.upload_blocks(asked.blocks)
         slot = 2 if self._current is self._results[1] else 1
         return self._run_graph(kv, self._bucket(kv, 1, 1, asked.n_past + 1), slot)
 

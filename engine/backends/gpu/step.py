@@ -60,6 +60,12 @@ class StepInputs:
         """Has what a step chooses written there."""
         self._head.told = ids
 
+    def upload_blocks(self, blocks: Int32s) -> None:
+        """Those alone, for a step that goes on with inputs that are there."""
+        mirrored = self._arrays["blocks"][: len(blocks)]
+        mirrored[:] = blocks
+        self._driver.upload(self._head.blocks, mirrored)
+
     def upload(self) -> None:
         self._driver.upload(self.address, self._host)
 
