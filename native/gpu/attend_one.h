@@ -139,7 +139,7 @@ DEV void attend_one(const LinearArgs& a) {
     const Extras extras = constants_of(a, step, *result.part, result.column, 0, result.is_there);
     const int cache_block = cache_block_of(step, *result.part, 0);
     const RoundedRows<1> row{shared.one.numbers, shared.one.scales, a.n_blocks};
-    round_one<kAttendWarps>(a.rounding, row, shared.one.squares);
+    round_one<kAttendWarps, 1>(a.rounding, row, shared.one.squares);
     groups_left<0>();
     block_sync();
     multiply_tiles<kFewSlices, kAttendWarps>(a, tiles, shared.one);

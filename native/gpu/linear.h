@@ -290,8 +290,10 @@ DEV TilePlace staged_place(const LinearArgs& a, const TilePlace& tile, const uin
 template <int kThreads>
 DEV void copy_tile(const TilePlace& tile, uint8* shared) {
     const auto* scales = reinterpret_cast<const uint8*>(tile.scales);
+#pragma unroll 1
     for (int i = 16 * thread_index(); i < tile.quants_bytes; i += 16 * kThreads)
         copy_ahead(shared + i, tile.quants + i);
+#pragma unroll 1
     for (int i = 16 * thread_index(); i < tile.scales_bytes; i += 16 * kThreads)
         copy_ahead(shared + tile.quants_bytes + i, scales + i);
     end_of_group();
@@ -348,7 +350,9 @@ DEV Extras constants_of(const LinearArgs& a, const Step& s, const LinearPart& pa
     if (!is_there) return extras;
     if (part.bias) extras.bias = part.bias[column.n];
     if (part.target == kQuery || part.target == kKey) {
-        const int64 position = s.positions[a.is_selected ? s.out_rows[row] : row];
+        // A single row's needs not be looked up.
+        const int64 position =
+            s.n_rows == 1 ? s.n_past : s.positions[a.is_selected ? s.out_rows[row] : row];
         const auto* table = reinterpret_cast<const Floats<2>*>(a.turning.table);
         extras.turn = table[(position << a.turning.head_shift >> 1) + column.pair];
     }

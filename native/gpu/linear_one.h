@@ -218,7 +218,8 @@ DEV void linear_one(const LinearArgs& a) {
     const int cache_block = cache_block_of(step, part, 0);
     const RoundedRows<1> row{shared.numbers, shared.scales, a.n_blocks};
     if constexpr (kInput == 0) {
-        round_one<kOneWarps>(a.rounding, row, shared.squares);
+        // A row of few slices has a stretch for each warp.
+        round_one<kOneWarps, kSlices == kFewSlices ? 1 : 2>(a.rounding, row, shared.squares);
     } else {
         SHARED float mosts[2 * kOneWarps];
         begin_after_others();

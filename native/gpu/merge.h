@@ -9,10 +9,43 @@
 template <int kDims>
 using Merged = float[kDims / kWarp];
 
+// Of a short text: in turn, each lane for itself. What is run once should be short.
+constexpr int kFewSplits = 4;
+
+template <int kDims>
+DEV void merge_few(const float* from, int n_splits, Merged<kDims>& out) {
+    constexpr int kPer = kDims / kWarp, kFloats = kPartFloats<kDims>;
+    Floats<2> sums[kFewSplits];
+    Floats<kPer> values[kFewSplits];
+#pragma unroll
+    for (int i = 0; i < kFewSplits; ++i) {
+        const float* part = from + (i < n_splits ? i : 0) * kFloats;
+        sums[i] = *reinterpret_cast<const Floats<2>*>(part);
+        values[i] = *reinterpret_cast<const Floats<kPer>*>(part + 4 + lane_index() * kPer);
+    }
+    float most = kNone, sum = n_splits > 0 ? 0 : 1;
+#pragma unroll
+    for (int j = 0; j < kPer; ++j) out[j] = 0;
+#pragma unroll
+    for (int i = 0; i < kFewSplits; ++i) {
+        if (i >= n_splits) break;
+        const Factors factors = factors_of(most, sums[i].at[0]);
+        most = factors.most;
+        sum = multiply_add(sum, factors.mine, sums[i].at[1] * factors.theirs);
+#pragma unroll
+        for (int j = 0; j < kPer; ++j)
+            out[j] = multiply_add(out[j], factors.mine, values[i].at[j] * factors.theirs);
+    }
+    sum = inverse(sum);
+#pragma unroll
+    for (int j = 0; j < kPer; ++j) out[j] *= sum;
+}
+
 // All lanes of a warp come along; of no splits nothing is made. kAtOnce of them are asked for at
 // once.
 template <int kDims, int kAtOnce>
 DEV void merge_splits(const float* from, int n_splits, Merged<kDims>& out) {
+    if (n_splits <= kFewSplits) return merge_few<kDims>(from, n_splits, out);
     constexpr int kPer = kDims / kWarp, kFloats = kPartFloats<kDims>;
     const int lane = lane_index();
     float most = kNone, sum = n_splits > 0 ? 0 : 1;

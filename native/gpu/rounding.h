@@ -207,10 +207,10 @@ KERNEL(quantize_half, kRowThreads, QuantizeArgs) {
 }
 
 // After the kernels before this one, one row by all warps of a block, to where only it reads it: x
-// itself or its norm. `squares` has room for a number of each stretch.
-template <int kWarps>
+// itself or its norm. `squares` has room for a number of each stretch. A warp asks for kHeld
+// stretches at once.
+template <int kWarps, int kHeld>
 DEV void round_one(const Rounding& r, const RoundedRows<1>& to, float* squares) {
-    constexpr int kHeld = 2;  // stretches of a warp, all asked for at once
     const int n = n_stretches_of(r.width);
     const bool is_normed = r.source == kNormed;
     Stretch held[kHeld], weight = weight_of(r, warp_index());
@@ -241,7 +241,7 @@ DEV void round_one(const Rounding& r, const RoundedRows<1>& to, float* squares) 
 #pragma unroll 1
         for (int i = 0; i < kHeld && first + i * kWarps < n; ++i) {
             const int stretch = first + i * kWarps;
-            if (i > 0) held[0] = held[1];
+            if (i > 0) held[0] = held[kHeld - 1];
             if (stretch >= kWarps) weight = weight_of(r, stretch);
             round_stretch(r, held[0], weight, inverse, to, 0, stretch);
         }

@@ -33,6 +33,7 @@ DEV float squares_of(const Stretch& x) {
 
 DEV float inverse_of(const float* squares, int width, float eps) {
     float sum = 0;
+#pragma unroll 1
     for (int i = 0; i < n_stretches_of(width); ++i) sum += squares[i];
     return inverse_root(multiply_add(sum, inverse(float(width)), eps));
 }
