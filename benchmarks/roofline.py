@@ -58,7 +58,15 @@ def count(
     is no op of the table, `extra`; over a KV cache in f16."""
     found: list[Work] = []
     ops = of_one_row(program.ops, program.result) if n_rows == 1 else (program.ops, program.result)
-    for op in fuse(*ops):
+    fused = fuse(*ops)
+    one_rows = {
+        part.out
+        for op in fused
+        if isinstance(op, Linears) and op.rounding is not None
+        for part in op.parts
+        if rounds_itself(op.rounding, n_rows if op.x.rows is Rows.STEP else n_out)
+    }
+    for op in fused:
         match op:
             case Linears():
                 found.append(_linears(op, n_rows, n_out))
@@ -67,7 +75,8 @@ def count(
             case KvStore():
                 pass  # of a cache in q8_0
             case _:
-                is_split = isinstance(op, Argmax)
+                # What makes a single row finds the best of its parts, too.
+                is_split = isinstance(op, Argmax) and op.x not in one_rows
                 other = _activation_bytes(op, n_rows, n_out)
                 turned = op.turned if isinstance(op, HeadsWrite) else op
                 if isinstance(turned, RopeWrite):

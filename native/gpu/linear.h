@@ -54,6 +54,7 @@ struct LinearArgs {
     Rounding rounding;        // what blocks that round x themselves read,
     AttentionArgs attention;  // or merge
     Turning turning;
+    uint64* best;                  // of a single row's results, for an argmax (choose.h), or null
     LinearPart parts[kMostParts];  // by first_tile
     Ahead ahead[2 * kMostParts];   // what to ask for meanwhile
 };
@@ -393,22 +394,27 @@ DEV CachePlace cache_place(const LinearArgs& a, const Step& s, const LinearPart&
     return {head, part.target == kKey ? key_at(kv, offset, dim) : value_at(kv, offset, dim)};
 }
 
+// A finished result, to where it goes.
+DEV void put_result(const LinearArgs& a, const Step& s, const LinearPart& part,
+                    const Column& column, int row, float value, int cache_block) {
+    if (part.target == kGated) {
+        if (!column.is_second) part.out[int64(row) * (part.n_out / 2) + column.n] = value;
+        return;
+    }
+    if (part.target == kWritten || part.target == kQuery) {
+        part.out[int64(row) * part.n_out + column.n] = value;
+        return;
+    }
+    const CachePlace to = cache_place(a, s, part, row, column.n);
+    kv_head(a.turning.kv, cache_block, to.head)[to.at] = float_to_half(value);
+}
+
 // A result, finished and written where it goes. All lanes of a warp come along.
 DEV void write_result(const LinearArgs& a, const Step& s, const LinearPart& part,
                       const Column& column, bool is_there, int row, float sum, const Extras& extras,
                       int cache_block) {
     sum = finished(a, part, column, sum, extras);
-    if (!is_there) return;
-    if (part.target == kGated) {
-        if (!column.is_second) part.out[int64(row) * (part.n_out / 2) + column.n] = sum;
-        return;
-    }
-    if (part.target == kWritten || part.target == kQuery) {
-        part.out[int64(row) * part.n_out + column.n] = sum;
-        return;
-    }
-    const CachePlace to = cache_place(a, s, part, row, column.n);
-    kv_head(a.turning.kv, cache_block, to.head)[to.at] = float_to_half(sum);
+    if (is_there) put_result(a, s, part, column, row, sum, cache_block);
 }
 
 // A block has a tile of weights, a slice for each warp, and kCols tiles of rows or half of one.

@@ -9,6 +9,7 @@
 // few blocks do the rounding and those of the next kernels find room beside them.
 #pragma once
 
+#include "choose.h"
 #include "linear.h"
 #include "merge.h"
 
@@ -202,6 +203,13 @@ DEV float sum_of_slices(const OneShared& shared, int tile) {
     return sum;
 }
 
+// The best of a warp's results: a chunk of those that an argmax looks at.
+DEV void note_best(const LinearArgs& a, float value, int column, bool is_there) {
+    const uint64 key = lanes_best(is_there ? key_of(value, column) : 0, kWarp);
+    const int n_warps = (a.tiles_of_block + 1) / 2;
+    if (lane_index() == 0) a.best[block_x() * n_warps + warp_index()] = key;
+}
+
 // kInput is 0, or, of attention in parts, the number of a head's dimensions.
 template <int kSlices, int kInput>
 DEV void linear_one(const LinearArgs& a) {
@@ -232,7 +240,9 @@ DEV void linear_one(const LinearArgs& a) {
     block_sync();
     if (warp_index() * 2 >= tiles.n) return;  // two tiles a warp
     const float sum = sum_of_slices<kSlices>(shared, result.tile);
-    write_result(a, step, part, result.column, is_there, 0, sum, extras, cache_block);
+    const float value = finished(a, part, result.column, sum, extras);
+    if (is_there) put_result(a, step, part, result.column, 0, value, cache_block);
+    if (a.best) note_best(a, value, result.column.n, is_there);
 }
 
 DENSE_KERNEL(linear_one, kOneThreads, 2, LinearArgs) {

@@ -247,6 +247,7 @@ class LinearArgs(Structure):
         ("rounding", Rounding),
         ("attention", AttentionArgs),
         ("turning", Turning),
+        ("best", _address),
         ("parts", LinearPart * MOST_PARTS),
         ("ahead", Ahead * (2 * MOST_PARTS)),
     ]

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from engine.backends.gpu.args import ChooseArgs
 from engine.backends.gpu.driver import Address
 from engine.backends.gpu.launch import ceil_div
+from engine.backends.gpu.packing import TILE_ROWS
 
 _CHUNK, _MOST_TOP = 4096, 64  # native/gpu/choose.h: kChunk, kMostTop
 
@@ -24,7 +25,7 @@ def scratch_bytes(n_rows: int, width: int, k: int) -> dict[str, int]:
     it: the host is told results where it reads them."""
     n_chunks, most = n_chunks_of(width), most_top(width)
     return {
-        "keys": 8 * n_rows * n_chunks * most,
+        "keys": 8 * max(n_rows * n_chunks * most, ceil_div(width, TILE_ROWS)),
         "sums": 4 * n_rows * n_chunks,
         "ids": 4 * n_rows * k,
     }
@@ -39,9 +40,10 @@ def choose_args(
     *,
     is_log_softmax: bool = True,
     is_told: bool = True,
+    n_chunks: int | None = None,
 ) -> ChooseArgs:
     """For the best k of each selected row of x; room as `scratch_bytes` says, and for `values`.
-    With `is_told` the step's `told` gets the ids, too."""
+    With `is_told` the step's `told` gets the ids, too. Of others' chunks there are `n_chunks`."""
     rooms = (scratch[name] for name in ("keys", "sums", "ids", "values"))
-    n_chunks = n_chunks_of(width)
+    n_chunks = n_chunks_of(width) if n_chunks is None else n_chunks
     return ChooseArgs(step, x, *rooms, width, n_chunks, k, is_log_softmax, is_told)

@@ -79,6 +79,14 @@ class LinearShape:
         rounds = rounding is not None and rounds_itself(rounding, self._rows(bucket))
         return rounds or self.merges(bucket)
 
+    def n_best(self, bucket: Bucket) -> int | None:
+        """Of how many results each it notes the best for an argmax: two tiles' at most; None where
+        it does not."""
+        if not self.is_one(bucket) or self.attended(bucket) is not None:
+            return None
+        n, n_blocks = self.tiles_of_block(bucket), self.grid(bucket)[0]
+        return (n_blocks - 1) * ceil_div(n, 2) + ceil_div(self.n_tiles - (n_blocks - 1) * n, 2)
+
     def attended(self, bucket: Bucket) -> Attention | None:
         """The attention that reads its results, where it does the splits, too."""
         op, n_blocks = self.op.attended, self.defaults.cluster

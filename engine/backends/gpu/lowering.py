@@ -4,6 +4,7 @@ import ctypes
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 from engine.backends.backend import Bytes
 from engine.backends.gpu import args as A
@@ -56,6 +57,11 @@ _KV_GROUP = 32  # native/gpu/kv.h: kKvGroup
 _WRITTEN_FIRST = {int(Target.KEY): int(Target.QUERY), int(Target.VALUE): int(Target.WRITTEN)}
 
 
+class _Maker(NamedTuple):
+    args: A.LinearArgs
+    shape: LinearShape
+
+
 class Lowering:
     """Turns ops into launches; `place` says where activations lie, `scratch` where parts of
     attention and choices go; `n_units` multiprocessors share the blocks."""
@@ -75,6 +81,7 @@ class Lowering:
         self._n_units = n_units
         self._last_linear: A.LinearArgs | None = None
         self._makers: dict[Attention, LinearShape] = {}  # of linear ops that may attend, too
+        self._alone: dict[Activation, _Maker] = {}  # what linear ops make that make nothing else
 
     def lower(self, op: Op) -> Sequence[Launch]:
         match op:
@@ -103,9 +110,9 @@ class Lowering:
             case Concat():
                 return self._concat(op)
             case Argmax():
-                return self._choose("argmax", op.x, 1)
+                return self._argmax(op.x)
             case TopK():
-                return self._choose("top_k", op.x, op.k)
+                return self._top_k(op.x, op.k)
             case _:
                 raise NativeError("lowering", f"no GPU op for {type(op).__name__}")
 
@@ -198,6 +205,8 @@ class Lowering:
         shape = LinearShape(op, args.n_tiles, tile_bytes, self._n_units, self._device.defaults)
         if op.attended is not None:
             self._makers[op.attended] = shape
+        if len(op.parts) == 1 and op.parts[0].target is Target.WRITTEN:
+            self._alone[op.parts[0].out] = _Maker(args, shape)
 
         def make(bucket: Bucket, kv: GpuKvCache) -> A.LinearArgs:
             made = A.LinearArgs.from_buffer_copy(args)
@@ -395,13 +404,38 @@ class Lowering:
 
     # ---- choices ----
 
-    def _choose(self, name: str, x: Activation, k: int) -> list[Launch]:
+    def _argmax(self, x: Activation) -> list[Launch]:
+        """What makes a single row notes the best of its parts, so that no chunks are looked at."""
+        args = choose_args(self._step, self._place(x), self._scratch, x.width, 1)
+        maker = self._alone.get(x)
+        if maker is not None:
+            maker.args.best = self._scratch["keys"]
+
+        def n_noted(bucket: Bucket) -> int | None:
+            return None if maker is None else maker.shape.n_best(bucket)
+
+        def make(bucket: Bucket, _: GpuKvCache) -> A.ChooseArgs:
+            made = A.ChooseArgs.from_buffer_copy(args)
+            made.n_chunks = n_noted(bucket) or args.n_chunks
+            return made
+
+        def kernel_of_chunks(bucket: Bucket) -> str:
+            return "" if n_noted(bucket) else "argmax_chunks"
+
+        chunks = self._rowwise("argmax_chunks", x, args.n_chunks, args)
+        return [
+            replace(chunks, kernel=kernel_of_chunks),
+            replace(self._rowwise("argmax", x, 1, args), make=make),
+        ]
+
+    def _top_k(self, x: Activation, k: int) -> list[Launch]:
         if k > most_top(x.width):
-            raise NativeError(name, f"the best {k} of {x.width}, expected <= {most_top(x.width)}")
+            detail = f"the best {k} of {x.width}, expected <= {most_top(x.width)}"
+            raise NativeError("top_k", detail)
         args = choose_args(self._step, self._place(x), self._scratch, x.width, k)
         return [
-            self._rowwise(f"{name}_chunks", x, args.n_chunks, args),
-            self._rowwise(name, x, 1, args),
+            self._rowwise("top_k_chunks", x, args.n_chunks, args),
+            self._rowwise("top_k", x, 1, args),
         ]
 
 
