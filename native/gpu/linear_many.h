@@ -12,38 +12,54 @@
 #if defined(HAS_ROW_LOADS)
 
 // A warp has kWarpTiles tiles of weights and kWarpCols of rows; so many warps of a block lie along
-// each. kStages blocks of columns are in shared memory.
-template <int kWarpTiles_, int kWarpCols_, int kTileWarps, int kColWarps, int kStages_>
+// each. kStages stages of kRoom blocks of columns each are in shared memory, and the sums of whole
+// slices, where registers have no room for them.
+template <int kWarpTiles_, int kWarpCols_, int kTileWarps_, int kColWarps_, int kStages_,
+          int kRoom_, bool kSharesTotals_>
 struct ManyShape {
-    static constexpr int kWarpTiles = kWarpTiles_, kWarpCols = kWarpCols_, kStages = kStages_;
+    static constexpr int kWarpTiles = kWarpTiles_, kWarpCols = kWarpCols_;
+    static constexpr int kStages = kStages_, kRoom = kRoom_;
+    static constexpr int kTileWarps = kTileWarps_, kColWarps = kColWarps_;
     static constexpr int kTiles = kWarpTiles * kTileWarps, kCols = kWarpCols * kColWarps;
-    static constexpr int kThreads = kTileWarps * kColWarps * kWarp;
-    static constexpr int kAlongTiles = kTileWarps;
+    static constexpr int kWarps = kTileWarps * kColWarps, kThreads = kWarps * kWarp;
+    static constexpr bool kSharesTotals = kSharesTotals_;
+    static constexpr int kTotals = kWarpTiles * kWarpCols * 8;  // of a lane
+    static constexpr int kTotalsBytes = kSharesTotals ? kThreads * kTotals * 4 : 0;
 };
 
-// Where what is copied of a block lies: the numbers of the tiles and their scales, then the rows
-// and theirs, each as in device memory.
+// Where what is copied of a block lies: the numbers of the rows and of the tiles, then the scales
+// of both, each as in device memory.
 template <class Shape, int kFormat>
 struct ManyStage {
     static constexpr int kTileBytes = block_bytes_of(kFormat), kScaleBytes = kTileRows * 4;
     static constexpr int kColBytes = kTileRows * kBlock, kColScaleBytes = kTileRows * 8;
-    static constexpr int kScales = Shape::kTiles * kTileBytes;
-    static constexpr int kX = kScales + Shape::kTiles * kScaleBytes;
-    static constexpr int kXScales = kX + Shape::kCols * kColBytes;
+    static constexpr int kQuants = Shape::kCols * kColBytes;
+    static constexpr int kScales = kQuants + Shape::kTiles * kTileBytes;
+    static constexpr int kXScales = kScales + Shape::kTiles * kScaleBytes;
     static constexpr int kBytes = kXScales + Shape::kCols * kColScaleBytes;
 };
 
-// What a block makes: which tiles and rows come first, of how many, and which of them are a warp's.
+// What a block makes: which tiles and rows come first, of how many.
+template <class Shape>
 struct ManyPlace {
     const LinearPart* part;
-    int tile, n_tiles, col, n_cols, warp_tile, warp_col;
+    int tile, n_tiles, col, n_cols;
 
-    DEV_MEMBER bool is_idle() const { return warp_tile >= n_tiles || warp_col >= n_cols; }
+    // Which of the block's are a warp's.
+    DEV_MEMBER static int tile_in_block() {
+        return warp_index() % Shape::kTileWarps * Shape::kWarpTiles;
+    }
+    DEV_MEMBER static int col_in_block() {
+        return Shape::kColWarps > 1 ? warp_index() / Shape::kTileWarps * Shape::kWarpCols : 0;
+    }
+    DEV_MEMBER bool is_idle() const {
+        return tile + tile_in_block() >= n_tiles || col + col_in_block() >= n_cols;
+    }
 };
 
 // The tiles of a block are of one matrix.
 template <class Shape>
-DEV ManyPlace many_place(const LinearArgs& a, int n_rows) {
+DEV ManyPlace<Shape> many_place(const LinearArgs& a, int n_rows) {
     int p = 0, block = block_x(), n_tiles = 0;
     for (;; ++p) {
         const int end = p + 1 < a.n_parts ? a.parts[p + 1].first_tile : a.n_tiles;
@@ -52,89 +68,92 @@ DEV ManyPlace many_place(const LinearArgs& a, int n_rows) {
         if (block < n_blocks) break;
         block -= n_blocks;
     }
-    const int tile = block * Shape::kTiles, col = block_y() * Shape::kCols;
-    const int along_tiles = warp_index() % Shape::kAlongTiles;
-    const int along_cols = warp_index() / Shape::kAlongTiles;
-    return {&a.parts[p],
-            tile,
-            n_tiles,
-            col,
-            (n_rows + kTileRows - 1) / kTileRows,
-            tile + along_tiles * Shape::kWarpTiles,
-            col + along_cols * Shape::kWarpCols};
+    return {&a.parts[p], block * Shape::kTiles, n_tiles, block_y() * Shape::kCols,
+            (n_rows + kTileRows - 1) / kTileRows};
 }
 
 // ---- copies ----
 
+// The blocks of columns, slice by slice, kRoom at a time, of which the last of a slice may be
+// fewer.
+template <int kSlices, int kRoom>
+struct Walk {
+    int n_blocks, n_slices, block, slice;
+
+    DEV_MEMBER explicit Walk(int n)
+        : n_blocks(n), n_slices(n < kSlices ? n : kSlices), block(0), slice(0) {}
+    DEV_MEMBER bool has_block() const { return slice < n_slices; }
+    DEV_MEMBER void next() {
+        block += kRoom * kSlices;
+        if (block >= n_blocks) block = ++slice;
+    }
+};
+
 // 16 bytes that a thread copies of every block.
 struct Piece {
     const uint8* from;
-    int stride, to;  // from a block to the next; in a stage
+    uint32 stride;  // from a block to the next
+    bool is_x;
 };
 
 // Piece i of `n` tiles that begin with `first`; behind the last tile, of that one again.
 template <int kBytes>
-DEV Piece piece_of(const void* base, int n_blocks, int first, int n, int i, int begin) {
+DEV Piece piece_of(const void* base, int n_blocks, int first, int n, int i, bool is_x) {
     const int tile = first + i / (kBytes / 16), there = tile < n ? tile : n - 1;
     const auto* from = static_cast<const uint8*>(base) + int64(there) * n_blocks * kBytes;
-    return {from + i % (kBytes / 16) * 16, kBytes, begin + 16 * i};
+    return {from + i % (kBytes / 16) * 16, kBytes, is_x};
 }
 
-template <class Shape, int kFormat>
+// A thread copies every kThreads-th piece of a stage.
+template <class Shape, int kFormat, int kSlices>
 struct ManyCopier {
     using Stage = ManyStage<Shape, kFormat>;
     static constexpr int kAll = Stage::kBytes / 16;
     static constexpr int kPieces = (kAll + Shape::kThreads - 1) / Shape::kThreads;
     Piece pieces[kPieces];
 
-    DEV_MEMBER ManyCopier(const LinearArgs& a, const ManyPlace& at) {
+    DEV_MEMBER ManyCopier(const LinearArgs& a, const ManyPlace<Shape>& at) {
 #pragma unroll
-        for (int p = 0; p < kPieces; ++p)
-            pieces[p] = piece(a, at, thread_index() + p * Shape::kThreads);
+        for (int p = 0; p < kPieces; ++p) pieces[p] = piece(a, at, p);
     }
-    DEV_MEMBER static Piece piece(const LinearArgs& a, const ManyPlace& at, int i) {
-        const int n = a.n_blocks, byte = 16 * i;
+    // Whether a thread's piece p lies before `end`, for which most need not look.
+    DEV_MEMBER static bool is_before(int p, int end) {
+        const int first = 16 * p * Shape::kThreads;
+        if (first + 16 * Shape::kThreads <= end) return true;
+        return first < end && first + 16 * thread_index() < end;
+    }
+    DEV_MEMBER static Piece piece(const LinearArgs& a, const ManyPlace<Shape>& at, int p) {
+        const int n = a.n_blocks, i = thread_index() + p * Shape::kThreads;
         const LinearPart& part = *at.part;
-        if (byte < Stage::kScales)
-            return piece_of<Stage::kTileBytes>(part.quants, n, at.tile, at.n_tiles, i, 0);
-        if (byte < Stage::kX)
+        if (is_before(p, Stage::kQuants))
+            return piece_of<Stage::kColBytes>(a.x, n, at.col, at.n_cols, i, true);
+        if (is_before(p, Stage::kScales))
+            return piece_of<Stage::kTileBytes>(part.quants, n, at.tile, at.n_tiles,
+                                               i - Stage::kQuants / 16, false);
+        if (is_before(p, Stage::kXScales))
             return piece_of<Stage::kScaleBytes>(part.scales, n, at.tile, at.n_tiles,
-                                                i - Stage::kScales / 16, Stage::kScales);
-        if (byte < Stage::kXScales)
-            return piece_of<Stage::kColBytes>(a.x, n, at.col, at.n_cols, i - Stage::kX / 16,
-                                              Stage::kX);
+                                                i - Stage::kScales / 16, false);
         return piece_of<Stage::kColScaleBytes>(a.x_scales, n, at.col, at.n_cols,
-                                               i - Stage::kXScales / 16, Stage::kXScales);
+                                               i - Stage::kXScales / 16, true);
     }
-    DEV_MEMBER bool has(int p) const {
-        return (p + 1) * Shape::kThreads <= kAll || pieces[p].to < Stage::kBytes;
-    }
-    DEV_MEMBER void copy(int p, uint8* stage, int block) const {
-        copy_ahead(stage + pieces[p].to, pieces[p].from + int64(block) * pieces[p].stride);
-    }
-    DEV_MEMBER void copy_all(uint8* stage, int block) const {
+    // Pieces of the blocks of a stage, those for which `takes` says so.
+    template <class Takes>
+    DEV_MEMBER void copy(uint8* stage, const Walk<kSlices, Shape::kRoom>& walk,
+                         const Takes& takes) const {
 #pragma unroll
-        for (int p = 0; p < kPieces; ++p)
-            if (has(p)) copy(p, stage, block);
-    }
-    // The weights alone, or the rows.
-    DEV_MEMBER void copy_some(bool is_x, uint8* stage, int block) const {
+        for (int p = 0; p < kPieces; ++p) {
+            if (!is_before(p, Stage::kBytes) || !takes(pieces[p])) continue;
+            const uint8* from = pieces[p].from + uint64(uint32(walk.block)) * pieces[p].stride;
+            uint8* to = stage + 16 * (thread_index() + p * Shape::kThreads);
 #pragma unroll
-        for (int p = 0; p < kPieces; ++p)
-            if (has(p) && (pieces[p].to >= Stage::kX) == is_x) copy(p, stage, block);
+            for (int r = 0; r < Shape::kRoom; ++r)
+                if (r == 0 || walk.block + r * kSlices < walk.n_blocks)
+                    copy_ahead(to + r * Stage::kBytes, from + r * kSlices * pieces[p].stride);
+        }
     }
 };
 
 // ---- products ----
-
-// The blocks of columns, slice by slice.
-template <int kSlices>
-struct Walk {
-    int n_blocks, block, slice;
-
-    DEV_MEMBER bool is_last_of_slice() const { return block + kSlices >= n_blocks; }
-    DEV_MEMBER void next() { block = is_last_of_slice() ? ++slice : block + kSlices; }
-};
 
 template <class Shape>
 struct ManySums {
@@ -157,6 +176,61 @@ struct ManySums {
                 for (int i = 0; i < 8; ++i) at[t][c].acc[0][i] += other.at[t][c].acc[0][i];
     }
 };
+
+// The sums of whole slices: a lane's own, wherever they are.
+template <class Shape, bool kIsShared>
+struct ManyTotals {
+    ManySums<Shape> sums;
+
+    DEV_MEMBER explicit ManyTotals(uint8*) {}
+    DEV_MEMBER void fill(float value) { sums.fill(value); }
+    DEV_MEMBER void add(const ManySums<Shape>& slice) { sums.add(slice); }
+    DEV_MEMBER ManySums<Shape> all() const { return sums; }
+};
+
+template <class Shape>
+struct ManyTotals<Shape, true> {
+    struct alignas(16) Four {
+        float at[4];
+    };
+    Four* fours;  // a lane's next ones are a block's threads farther on
+
+    DEV_MEMBER explicit ManyTotals(uint8* shared)
+        : fours(reinterpret_cast<Four*>(shared) + thread_index()) {}
+    // What `make` makes of each sum and its place among the warp's tiles.
+    template <class Make>
+    DEV_MEMBER void each(const Make& make) const {
+#pragma unroll
+        for (int i = 0; i < Shape::kTotals; i += 4) {
+            const int tile = i / 8 / Shape::kWarpCols, col = i / 8 % Shape::kWarpCols;
+            make(fours[i / 4 * Shape::kThreads], tile, col, i % 8);
+            if (i % 16 == 12) warp_sync();  // else all would be loaded first
+        }
+    }
+    DEV_MEMBER void fill(float value) {
+        each([&](Four& to, int, int, int) { to = {value, value, value, value}; });
+    }
+    DEV_MEMBER void add(const ManySums<Shape>& slice) {
+        each([&](Four& to, int t, int c, int first) {
+            Four four = to;
+#pragma unroll
+            for (int i = 0; i < 4; ++i) four.at[i] += slice.at[t][c].acc[0][first + i];
+            to = four;
+        });
+    }
+    DEV_MEMBER ManySums<Shape> all() const {
+        ManySums<Shape> sums;
+        each([&](const Four& from, int t, int c, int first) {
+            const Four four = from;
+#pragma unroll
+            for (int i = 0; i < 4; ++i) sums.at[t][c].acc[0][first + i] = four.at[i];
+        });
+        return sums;
+    }
+};
+
+template <class Shape>
+using TotalsOf = ManyTotals<Shape, Shape::kSharesTotals>;
 
 // A tile of weights, and one of rows, from shared memory.
 template <int kFormat>
@@ -184,15 +258,16 @@ DEV void load_weights(BlockWords<kFormat, 1, 2>& to, const uint8* quants, const 
     for (int i = 0; i < 8; ++i) to.scales[i] = pairs[(i >> 1) & 1];
 }
 
-template <int kFormat>
-DEV void load_x(BlockWords<kFormat, 1, 2>& to, const uint8* x, const RowScale* scales) {
+DEV void load_x(RowWords<1, 2>& to, const uint8* x, const RowScale* scales) {
     struct alignas(16) Two {
         RowScale at[2];
     };
+    // Matrix 2 i + h has half h of rows 8 i to 8 i + 7: the words of a product lie side by side.
+    const int lane = lane_index(), row = (lane >> 4) * 8 + (lane & 7), h = lane >> 3 & 1;
     uint32 words[4];
-    load_rows(words, x + 16 * lane_index());
+    load_rows(words, x + (h * kTileRows + row) * 16);
 #pragma unroll
-    for (int i = 0; i < 4; ++i) to.x[0][i >> 1][i & 1][0] = words[i];
+    for (int i = 0; i < 4; ++i) to.x[0][i & 1][i >> 1][0] = words[i];
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
         const Two two = *reinterpret_cast<const Two*>(scales + tile_col(4 * half));
@@ -203,12 +278,12 @@ DEV void load_x(BlockWords<kFormat, 1, 2>& to, const uint8* x, const RowScale* s
 
 // One block of a warp's tiles.
 template <class Shape, int kFormat>
-DEV void add_staged(ManySums<Shape>& sums, const uint8* stage, const ManyPlace& at) {
+DEV void add_staged(ManySums<Shape>& sums, const uint8* stage) {
     using Stage = ManyStage<Shape, kFormat>;
-    const int tile = at.warp_tile - at.tile, col = at.warp_col - at.col;
-    const uint8* quants = stage + tile * Stage::kTileBytes;
+    const int tile = ManyPlace<Shape>::tile_in_block(), col = ManyPlace<Shape>::col_in_block();
+    const uint8* quants = stage + Stage::kQuants + tile * Stage::kTileBytes;
     const uint8* scales = stage + Stage::kScales + tile * Stage::kScaleBytes;
-    const uint8* x = stage + Stage::kX + col * Stage::kColBytes;
+    const uint8* x = stage + col * Stage::kColBytes;
     const uint8* x_scales = stage + Stage::kXScales + col * Stage::kColScaleBytes;
     BlockWords<kFormat, 1, 2> words[Shape::kWarpTiles];
 #pragma unroll
@@ -217,63 +292,68 @@ DEV void add_staged(ManySums<Shape>& sums, const uint8* stage, const ManyPlace& 
                      reinterpret_cast<const uint32*>(scales + t * Stage::kScaleBytes));
 #pragma unroll
     for (int c = 0; c < Shape::kWarpCols; ++c) {
-        load_x(words[0], x + c * Stage::kColBytes,
+        RowWords<1, 2> rows;
+        load_x(rows, x + c * Stage::kColBytes,
                reinterpret_cast<const RowScale*>(x_scales + c * Stage::kColScaleBytes));
 #pragma unroll
         for (int t = 0; t < Shape::kWarpTiles; ++t) {
-            BlockWords<kFormat, 1, 2> block = words[t];
-#pragma unroll
-            for (int i = 0; i < 4; ++i)
-                block.x[0][i >> 1][i & 1][0] = words[0].x[0][i >> 1][i & 1][0];
-#pragma unroll
-            for (int i = 0; i < 8; ++i) block.x_scales[0][i] = words[0].x_scales[0][i];
-            add_block(sums.at[t][c], block);
+            static_cast<RowWords<1, 2>&>(words[t]) = rows;
+            add_block(sums.at[t][c], words[t]);
         }
     }
 }
 
 // A warp's sums of all slices. A stage is there when its copies have arrived and all have met.
 template <class Shape, int kFormat, int kSlices>
-DEV void multiply_many(const LinearArgs& a, const ManyPlace& at, ManySums<Shape>& totals) {
+DEV void multiply_many(const LinearArgs& a, const ManyPlace<Shape>& at, TotalsOf<Shape>& totals) {
     constexpr int kAhead = Shape::kStages - 1, kBytes = ManyStage<Shape, kFormat>::kBytes;
-    const int n = a.n_blocks;
-    uint8* stages = launch_shared();
-    const ManyCopier<Shape, kFormat> copier(a, at);
-    Walk<kSlices> ahead{n, 0, 0}, here{n, 0, 0};
+    constexpr int kStageBytes = Shape::kRoom * kBytes;
+    uint8* stages = launch_shared() + Shape::kTotalsBytes;
+    const ManyCopier<Shape, kFormat, kSlices> copier(a, at);
+    Walk<kSlices, Shape::kRoom> ahead(a.n_blocks);
 #pragma unroll
-    for (int i = 0; i < kAhead; ++i, here.next())
-        if (i < n) copier.copy_some(false, stages + i * kBytes, here.block);
-    here = {n, 0, 0};
+    for (int i = 0; i < kAhead; ++i, ahead.next())
+        if (ahead.has_block())
+            copier.copy(stages + i * kStageBytes, ahead,
+                        [](const Piece& piece) { return !piece.is_x; });
     begin_after_others();
+    ahead = Walk<kSlices, Shape::kRoom>(a.n_blocks);
 #pragma unroll
     for (int i = 0; i < kAhead; ++i, ahead.next()) {
-        if (i < n) copier.copy_some(true, stages + i * kBytes, ahead.block);
+        if (ahead.has_block())
+            copier.copy(stages + i * kStageBytes, ahead,
+                        [](const Piece& piece) { return piece.is_x; });
         end_of_group();
     }
-    ManySums<Shape> sums;
-    sums.fill(0);
     totals.fill(-0.0f);  // to which anything may be added, also a zero of either sign
-    const bool is_idle = at.is_idle();
-    int stage = 0, next = kAhead;
+    int stage = 0;
 #pragma unroll 1
-    for (int i = 0; i < n; ++i, here.next(), ahead.next()) {
-        groups_left<kAhead - 1>();
-        block_sync();
-        if (i + kAhead < n) copier.copy_all(stages + next * kBytes, ahead.block);
-        end_of_group();
-        if (!is_idle) add_staged<Shape, kFormat>(sums, stages + stage * kBytes, at);
-        if (here.is_last_of_slice()) {
-            totals.add(sums);
-            sums.fill(0);
+    for (int slice = 0; slice < kSlices; ++slice) {
+        ManySums<Shape> sums;
+        sums.fill(0);
+#pragma unroll 1
+        for (int block = slice; block < a.n_blocks; block += Shape::kRoom * kSlices, ahead.next()) {
+            groups_left<kAhead - 1>();
+            block_sync();
+            const int before = stage > 0 ? stage - kStageBytes : kAhead * kStageBytes;
+            if (ahead.has_block())
+                copier.copy(stages + before, ahead, [](const Piece&) { return true; });
+            end_of_group();
+            if (!at.is_idle()) {
+#pragma unroll
+                for (int r = 0; r < Shape::kRoom; ++r)
+                    if (r == 0 || block + r * kSlices < a.n_blocks)
+                        add_staged<Shape, kFormat>(sums, stages + stage + r * kBytes);
+            }
+            stage = stage < kAhead * kStageBytes ? stage + kStageBytes : 0;
         }
-        next = stage;
-        stage = stage + 1 < Shape::kStages ? stage + 1 : 0;
+        totals.add(sums);
     }
-    if (n < kSlices) totals.add(sums);  // slices without blocks are zeros
 }
 
 template <class Shape, int kSlices>
-DEV void multiply_many_of(const LinearArgs& a, const ManyPlace& at, ManySums<Shape>& totals) {
+DEV void multiply_many_of(const LinearArgs& a, const ManyPlace<Shape>& at,
+                          TotalsOf<Shape>& totals) {
     switch (at.part->format) {
         case kInt4: multiply_many<Shape, kInt4, kSlices>(a, at, totals); break;
         case kInt5: multiply_many<Shape, kInt5, kSlices>(a, at, totals); break;
@@ -286,10 +366,13 @@ DEV void multiply_many_of(const LinearArgs& a, const ManyPlace& at, ManySums<Sha
 
 // A warp's results, through shared memory: lanes that write side by side have the rows of a tile.
 template <class Shape>
-DEV void write_many(const LinearArgs& a, const Step& step, const ManyPlace& at, int n_rows,
-                    const ManySums<Shape>& totals) {
+DEV void write_many(const LinearArgs& a, const Step& step, const ManySums<Shape>& sums) {
     constexpr int kWidth = Shape::kWarpTiles * kTileRows, kRows = Shape::kWarpCols * kTileRows;
     constexpr int kStride = kWidth + 4, kAtOnce = 4, kOfPass = kWarp / kWidth;  // rows
+    // Looked up once more: meanwhile registers had no room for it.
+    const int n_rows = rows_of(step, a.is_selected);
+    const ManyPlace<Shape> at = many_place<Shape>(a, n_rows);
+    if (at.is_idle()) return;
     float* shown = reinterpret_cast<float*>(launch_shared()) + warp_index() * kRows * kStride;
 #pragma unroll
     for (int t = 0; t < Shape::kWarpTiles; ++t)
@@ -298,18 +381,19 @@ DEV void write_many(const LinearArgs& a, const Step& step, const ManyPlace& at, 
 #pragma unroll
             for (int i = 0; i < 8; ++i)
                 shown[(c * kTileRows + tile_col(i)) * kStride + t * kTileRows + tile_row(i)] =
-                    totals.at[t][c].acc[0][i];
+                    sums.at[t][c].acc[0][i];
     warp_sync();
     const LinearPart& part = *at.part;
-    const int mine = lane_index() % kWidth, tile = at.warp_tile + mine / kTileRows;
+    const int mine = lane_index() % kWidth, tile = at.tile + at.tile_in_block() + mine / kTileRows;
     const Column column = column_of(a, part, tile, mine % kTileRows);
+    const int first_row = (at.col + at.col_in_block()) * kTileRows;
     const bool is_mine = tile < at.n_tiles && column.n < part.n_out;
 #pragma unroll 1
     for (int first = lane_index() / kWidth; first < kRows; first += kAtOnce * kOfPass) {
         Extras extras[kAtOnce];
 #pragma unroll
         for (int i = 0; i < kAtOnce; ++i) {
-            const int row = at.warp_col * kTileRows + first + i * kOfPass;
+            const int row = first_row + first + i * kOfPass;
             const bool is_there = is_mine && row < n_rows;
             extras[i] = constants_of(a, step, part, column, row, is_there);
             if (is_there && part.residual)
@@ -317,7 +401,7 @@ DEV void write_many(const LinearArgs& a, const Step& step, const ManyPlace& at, 
         }
 #pragma unroll
         for (int i = 0; i < kAtOnce; ++i) {
-            const int at_row = first + i * kOfPass, row = at.warp_col * kTileRows + at_row;
+            const int at_row = first + i * kOfPass, row = first_row + at_row;
             const bool is_there = is_mine && row < n_rows;
             write_result(a, step, part, column, is_there, row, shown[at_row * kStride + mine],
                          extras[i], is_there ? cache_block_of(step, part, row) : 0);
@@ -329,16 +413,16 @@ template <class Shape, int kSlices>
 DEV void linear_many(const LinearArgs& a) {
     const Step& step = *a.step;
     const int n_rows = rows_of(step, a.is_selected);
-    if (int(block_y()) * Shape::kCols * kTileRows >= n_rows) return begin_after_others();
-    const ManyPlace at = many_place<Shape>(a, n_rows);
-    ManySums<Shape> totals;
-    multiply_many_of<Shape, kSlices>(a, at, totals);
-    block_sync();  // the stages are free
-    if (!at.is_idle()) write_many(a, step, at, n_rows, totals);
+    if (block_y() * Shape::kCols * kTileRows >= n_rows) return begin_after_others();
+    TotalsOf<Shape> totals(launch_shared());
+    multiply_many_of<Shape, kSlices>(a, many_place<Shape>(a, n_rows), totals);
+    const ManySums<Shape> sums = totals.all();
+    block_sync();  // nobody reads stages or totals any more
+    write_many(a, step, sums);
 }
 
-using WideMany = ManyShape<2, 2, 4, 2, 4>;
-using NarrowMany = ManyShape<1, 2, 4, 1, 4>;
+using WideMany = ManyShape<2, 4, 4, 1, 3, 2, false>;
+using NarrowMany = ManyShape<1, 2, 4, 1, 3, 2, false>;
 
 DENSE_KERNEL(linear_many, WideMany::kThreads, 2, LinearArgs) {
     linear_many<WideMany, kFewSlices>(a);
@@ -351,6 +435,24 @@ DENSE_KERNEL(linear_narrow_many, NarrowMany::kThreads, 4, LinearArgs) {
 }
 DENSE_KERNEL(linear_tall_narrow_many, NarrowMany::kThreads, 4, LinearArgs) {
     linear_many<NarrowMany, kManySlices>(a);
+}
+
+// VARIANTS
+using V1 = ManyShape<2, 2, 4, 2, 4, 1, false>;
+using V3 = ManyShape<2, 4, 4, 1, 3, 2, true>;
+using V4 = ManyShape<2, 4, 4, 1, 3, 1, true>;
+using V5 = ManyShape<2, 2, 4, 2, 3, 2, true>;
+DENSE_KERNEL(linear_many_v1, V1::kThreads, 2, LinearArgs) {
+    linear_many<V1, kFewSlices>(a);
+}
+DENSE_KERNEL(linear_many_v3, V3::kThreads, 3, LinearArgs) {
+    linear_many<V3, kFewSlices>(a);
+}
+DENSE_KERNEL(linear_many_v4, V4::kThreads, 4, LinearArgs) {
+    linear_many<V4, kFewSlices>(a);
+}
+DENSE_KERNEL(linear_many_v5, V5::kThreads, 2, LinearArgs) {
+    linear_many<V5, kFewSlices>(a);
 }
 
 #endif

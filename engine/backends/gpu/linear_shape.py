@@ -44,8 +44,8 @@ class ManyShape:
     shared_bytes: int
 
 
-_MANY = ManyShape("many", 8, 4, 256, 36864)
-_NARROW_MANY = ManyShape("narrow_many", 4, 2, 128, 14336)
+_MANY = ManyShape("many", 8, 4, 128, 43008)
+_NARROW_MANY = ManyShape("narrow_many", 4, 2, 128, 21504)
 
 
 def rounds_itself(rounding: Round, n_rows: int) -> bool:
