@@ -1,6 +1,5 @@
-// Linear ops (linear.h) of many rows, where copies run beside the work: a block has some tiles of a
-// matrix and some of rows, of which each warp has its own, and all share what is copied to shared
-// memory.
+// Linear ops (linear.h) of many rows, where copies run beside the work: a block has a few tiles of
+// a matrix and of rows in shared memory. A warp has tiles of weights of its own; all have the rows.
 //
 // No sum is shared: a warp goes through the slices one after the other, each block by block, and
 // adds them up in its registers. Blocks are copied in the same order, a few ahead of the one that
@@ -11,20 +10,16 @@
 
 #if defined(HAS_ROW_LOADS)
 
-// A warp has kWarpTiles tiles of weights and kWarpCols of rows; so many warps of a block lie along
-// each. kStages stages of kRoom blocks of columns each are in shared memory, and the sums of whole
-// slices, where registers have no room for them.
-template <int kWarpTiles_, int kWarpCols_, int kTileWarps_, int kColWarps_, int kStages_,
-          int kRoom_, bool kSharesTotals_>
-struct ManyShape {
-    static constexpr int kWarpTiles = kWarpTiles_, kWarpCols = kWarpCols_;
-    static constexpr int kStages = kStages_, kRoom = kRoom_;
-    static constexpr int kTileWarps = kTileWarps_, kColWarps = kColWarps_;
-    static constexpr int kTiles = kWarpTiles * kTileWarps, kCols = kWarpCols * kColWarps;
-    static constexpr int kWarps = kTileWarps * kColWarps, kThreads = kWarps * kWarp;
-    static constexpr bool kSharesTotals = kSharesTotals_;
-    static constexpr int kTotals = kWarpTiles * kWarpCols * 8;  // of a lane
-    static constexpr int kTotalsBytes = kSharesTotals ? kThreads * kTotals * 4 : 0;
+constexpr int kManyWarps = 4, kManyThreads = kManyWarps * kWarp;
+// Stages of shared memory, for so many blocks of a slice each.
+constexpr int kManyStages = 3, kManyRoom = 2;
+
+// Tiles of weights of a warp and of a block, and tiles of rows.
+struct WideMany {
+    static constexpr int kWarpTiles = 2, kTiles = kWarpTiles * kManyWarps, kCols = 4;
+};
+struct NarrowMany {
+    static constexpr int kWarpTiles = 1, kTiles = kWarpTiles * kManyWarps, kCols = 2;
 };
 
 // Where what is copied of a block lies: the numbers of the rows and of the tiles, then the scales
@@ -40,26 +35,20 @@ struct ManyStage {
 };
 
 // What a block makes: which tiles and rows come first, of how many.
-template <class Shape>
 struct ManyPlace {
     const LinearPart* part;
     int tile, n_tiles, col, n_cols;
-
-    // Which of the block's are a warp's.
-    DEV_MEMBER static int tile_in_block() {
-        return warp_index() % Shape::kTileWarps * Shape::kWarpTiles;
-    }
-    DEV_MEMBER static int col_in_block() {
-        return Shape::kColWarps > 1 ? warp_index() / Shape::kTileWarps * Shape::kWarpCols : 0;
-    }
-    DEV_MEMBER bool is_idle() const {
-        return tile + tile_in_block() >= n_tiles || col + col_in_block() >= n_cols;
-    }
 };
+
+// Which of a block's tiles is a warp's first.
+template <class Shape>
+DEV int warp_tile() {
+    return warp_index() * Shape::kWarpTiles;
+}
 
 // The tiles of a block are of one matrix.
 template <class Shape>
-DEV ManyPlace<Shape> many_place(const LinearArgs& a, int n_rows) {
+DEV ManyPlace many_place(const LinearArgs& a, int n_rows) {
     int p = 0, block = block_x(), n_tiles = 0;
     for (;; ++p) {
         const int end = p + 1 < a.n_parts ? a.parts[p + 1].first_tile : a.n_tiles;
@@ -74,9 +63,8 @@ DEV ManyPlace<Shape> many_place(const LinearArgs& a, int n_rows) {
 
 // ---- copies ----
 
-// The blocks of columns, slice by slice, kRoom at a time, of which the last of a slice may be
-// fewer.
-template <int kSlices, int kRoom>
+// The blocks of columns, slice by slice, kManyRoom at a time, or fewer where a slice ends.
+template <int kSlices>
 struct Walk {
     int n_blocks, n_slices, block, slice;
 
@@ -84,7 +72,7 @@ struct Walk {
         : n_blocks(n), n_slices(n < kSlices ? n : kSlices), block(0), slice(0) {}
     DEV_MEMBER bool has_block() const { return slice < n_slices; }
     DEV_MEMBER void next() {
-        block += kRoom * kSlices;
+        block += kManyRoom * kSlices;
         if (block >= n_blocks) block = ++slice;
     }
 };
@@ -109,21 +97,21 @@ template <class Shape, int kFormat, int kSlices>
 struct ManyCopier {
     using Stage = ManyStage<Shape, kFormat>;
     static constexpr int kAll = Stage::kBytes / 16;
-    static constexpr int kPieces = (kAll + Shape::kThreads - 1) / Shape::kThreads;
+    static constexpr int kPieces = (kAll + kManyThreads - 1) / kManyThreads;
     Piece pieces[kPieces];
 
-    DEV_MEMBER ManyCopier(const LinearArgs& a, const ManyPlace<Shape>& at) {
+    DEV_MEMBER ManyCopier(const LinearArgs& a, const ManyPlace& at) {
 #pragma unroll
         for (int p = 0; p < kPieces; ++p) pieces[p] = piece(a, at, p);
     }
     // Whether a thread's piece p lies before `end`, for which most need not look.
     DEV_MEMBER static bool is_before(int p, int end) {
-        const int first = 16 * p * Shape::kThreads;
-        if (first + 16 * Shape::kThreads <= end) return true;
+        const int first = 16 * p * kManyThreads;
+        if (first + 16 * kManyThreads <= end) return true;
         return first < end && first + 16 * thread_index() < end;
     }
-    DEV_MEMBER static Piece piece(const LinearArgs& a, const ManyPlace<Shape>& at, int p) {
-        const int n = a.n_blocks, i = thread_index() + p * Shape::kThreads;
+    DEV_MEMBER static Piece piece(const LinearArgs& a, const ManyPlace& at, int p) {
+        const int n = a.n_blocks, i = thread_index() + p * kManyThreads;
         const LinearPart& part = *at.part;
         if (is_before(p, Stage::kQuants))
             return piece_of<Stage::kColBytes>(a.x, n, at.col, at.n_cols, i, true);
@@ -138,15 +126,14 @@ struct ManyCopier {
     }
     // Pieces of the blocks of a stage, those for which `takes` says so.
     template <class Takes>
-    DEV_MEMBER void copy(uint8* stage, const Walk<kSlices, Shape::kRoom>& walk,
-                         const Takes& takes) const {
+    DEV_MEMBER void copy(uint8* stage, const Walk<kSlices>& walk, const Takes& takes) const {
 #pragma unroll
         for (int p = 0; p < kPieces; ++p) {
             if (!is_before(p, Stage::kBytes) || !takes(pieces[p])) continue;
             const uint8* from = pieces[p].from + uint64(uint32(walk.block)) * pieces[p].stride;
-            uint8* to = stage + 16 * (thread_index() + p * Shape::kThreads);
+            uint8* to = stage + 16 * (thread_index() + p * kManyThreads);
 #pragma unroll
-            for (int r = 0; r < Shape::kRoom; ++r)
+            for (int r = 0; r < kManyRoom; ++r)
                 if (r == 0 || walk.block + r * kSlices < walk.n_blocks)
                     copy_ahead(to + r * Stage::kBytes, from + r * kSlices * pieces[p].stride);
         }
@@ -157,7 +144,7 @@ struct ManyCopier {
 
 template <class Shape>
 struct ManySums {
-    Slice<1, 2> at[Shape::kWarpTiles][Shape::kWarpCols];
+    Slice<1, 2> at[Shape::kWarpTiles][Shape::kCols];
 
     DEV_MEMBER void fill(float value) {
 #pragma unroll
@@ -171,66 +158,11 @@ struct ManySums {
 #pragma unroll
         for (int t = 0; t < Shape::kWarpTiles; ++t)
 #pragma unroll
-            for (int c = 0; c < Shape::kWarpCols; ++c)
+            for (int c = 0; c < Shape::kCols; ++c)
 #pragma unroll
                 for (int i = 0; i < 8; ++i) at[t][c].acc[0][i] += other.at[t][c].acc[0][i];
     }
 };
-
-// The sums of whole slices: a lane's own, wherever they are.
-template <class Shape, bool kIsShared>
-struct ManyTotals {
-    ManySums<Shape> sums;
-
-    DEV_MEMBER explicit ManyTotals(uint8*) {}
-    DEV_MEMBER void fill(float value) { sums.fill(value); }
-    DEV_MEMBER void add(const ManySums<Shape>& slice) { sums.add(slice); }
-    DEV_MEMBER ManySums<Shape> all() const { return sums; }
-};
-
-template <class Shape>
-struct ManyTotals<Shape, true> {
-    struct alignas(16) Four {
-        float at[4];
-    };
-    Four* fours;  // a lane's next ones are a block's threads farther on
-
-    DEV_MEMBER explicit ManyTotals(uint8* shared)
-        : fours(reinterpret_cast<Four*>(shared) + thread_index()) {}
-    // What `make` makes of each sum and its place among the warp's tiles.
-    template <class Make>
-    DEV_MEMBER void each(const Make& make) const {
-#pragma unroll
-        for (int i = 0; i < Shape::kTotals; i += 4) {
-            const int tile = i / 8 / Shape::kWarpCols, col = i / 8 % Shape::kWarpCols;
-            make(fours[i / 4 * Shape::kThreads], tile, col, i % 8);
-            if (i % 16 == 12) warp_sync();  // else all would be loaded first
-        }
-    }
-    DEV_MEMBER void fill(float value) {
-        each([&](Four& to, int, int, int) { to = {value, value, value, value}; });
-    }
-    DEV_MEMBER void add(const ManySums<Shape>& slice) {
-        each([&](Four& to, int t, int c, int first) {
-            Four four = to;
-#pragma unroll
-            for (int i = 0; i < 4; ++i) four.at[i] += slice.at[t][c].acc[0][first + i];
-            to = four;
-        });
-    }
-    DEV_MEMBER ManySums<Shape> all() const {
-        ManySums<Shape> sums;
-        each([&](const Four& from, int t, int c, int first) {
-            const Four four = from;
-#pragma unroll
-            for (int i = 0; i < 4; ++i) sums.at[t][c].acc[0][first + i] = four.at[i];
-        });
-        return sums;
-    }
-};
-
-template <class Shape>
-using TotalsOf = ManyTotals<Shape, Shape::kSharesTotals>;
 
 // A tile of weights, and one of rows, from shared memory.
 template <int kFormat>
@@ -280,20 +212,19 @@ DEV void load_x(RowWords<1, 2>& to, const uint8* x, const RowScale* scales) {
 template <class Shape, int kFormat>
 DEV void add_staged(ManySums<Shape>& sums, const uint8* stage) {
     using Stage = ManyStage<Shape, kFormat>;
-    const int tile = ManyPlace<Shape>::tile_in_block(), col = ManyPlace<Shape>::col_in_block();
+    const int tile = warp_tile<Shape>();
     const uint8* quants = stage + Stage::kQuants + tile * Stage::kTileBytes;
     const uint8* scales = stage + Stage::kScales + tile * Stage::kScaleBytes;
-    const uint8* x = stage + col * Stage::kColBytes;
-    const uint8* x_scales = stage + Stage::kXScales + col * Stage::kColScaleBytes;
+    const uint8* x_scales = stage + Stage::kXScales;
     BlockWords<kFormat, 1, 2> words[Shape::kWarpTiles];
 #pragma unroll
     for (int t = 0; t < Shape::kWarpTiles; ++t)
         load_weights(words[t], quants + t * Stage::kTileBytes,
                      reinterpret_cast<const uint32*>(scales + t * Stage::kScaleBytes));
 #pragma unroll
-    for (int c = 0; c < Shape::kWarpCols; ++c) {
+    for (int c = 0; c < Shape::kCols; ++c) {
         RowWords<1, 2> rows;
-        load_x(rows, x + c * Stage::kColBytes,
+        load_x(rows, stage + c * Stage::kColBytes,
                reinterpret_cast<const RowScale*>(x_scales + c * Stage::kColScaleBytes));
 #pragma unroll
         for (int t = 0; t < Shape::kWarpTiles; ++t) {
@@ -305,19 +236,19 @@ DEV void add_staged(ManySums<Shape>& sums, const uint8* stage) {
 
 // A warp's sums of all slices. A stage is there when its copies have arrived and all have met.
 template <class Shape, int kFormat, int kSlices>
-DEV void multiply_many(const LinearArgs& a, const ManyPlace<Shape>& at, TotalsOf<Shape>& totals) {
-    constexpr int kAhead = Shape::kStages - 1, kBytes = ManyStage<Shape, kFormat>::kBytes;
-    constexpr int kStageBytes = Shape::kRoom * kBytes;
-    uint8* stages = launch_shared() + Shape::kTotalsBytes;
+DEV void multiply_many(const LinearArgs& a, const ManyPlace& at, ManySums<Shape>& totals) {
+    constexpr int kAhead = kManyStages - 1, kBytes = ManyStage<Shape, kFormat>::kBytes;
+    constexpr int kStageBytes = kManyRoom * kBytes;
+    uint8* stages = launch_shared();
     const ManyCopier<Shape, kFormat, kSlices> copier(a, at);
-    Walk<kSlices, Shape::kRoom> ahead(a.n_blocks);
+    Walk<kSlices> ahead(a.n_blocks);
 #pragma unroll
     for (int i = 0; i < kAhead; ++i, ahead.next())
         if (ahead.has_block())
             copier.copy(stages + i * kStageBytes, ahead,
                         [](const Piece& piece) { return !piece.is_x; });
     begin_after_others();
-    ahead = Walk<kSlices, Shape::kRoom>(a.n_blocks);
+    ahead = Walk<kSlices>(a.n_blocks);
 #pragma unroll
     for (int i = 0; i < kAhead; ++i, ahead.next()) {
         if (ahead.has_block())
@@ -325,6 +256,7 @@ DEV void multiply_many(const LinearArgs& a, const ManyPlace<Shape>& at, TotalsOf
                         [](const Piece& piece) { return piece.is_x; });
         end_of_group();
     }
+    const bool is_idle = at.tile + warp_tile<Shape>() >= at.n_tiles;
     totals.fill(-0.0f);  // to which anything may be added, also a zero of either sign
     int stage = 0;
 #pragma unroll 1
@@ -332,16 +264,16 @@ DEV void multiply_many(const LinearArgs& a, const ManyPlace<Shape>& at, TotalsOf
         ManySums<Shape> sums;
         sums.fill(0);
 #pragma unroll 1
-        for (int block = slice; block < a.n_blocks; block += Shape::kRoom * kSlices, ahead.next()) {
+        for (int block = slice; block < a.n_blocks; block += kManyRoom * kSlices, ahead.next()) {
             groups_left<kAhead - 1>();
             block_sync();
             const int before = stage > 0 ? stage - kStageBytes : kAhead * kStageBytes;
             if (ahead.has_block())
                 copier.copy(stages + before, ahead, [](const Piece&) { return true; });
             end_of_group();
-            if (!at.is_idle()) {
+            if (!is_idle) {
 #pragma unroll
-                for (int r = 0; r < Shape::kRoom; ++r)
+                for (int r = 0; r < kManyRoom; ++r)
                     if (r == 0 || block + r * kSlices < a.n_blocks)
                         add_staged<Shape, kFormat>(sums, stages + stage + r * kBytes);
             }
@@ -352,8 +284,7 @@ DEV void multiply_many(const LinearArgs& a, const ManyPlace<Shape>& at, TotalsOf
 }
 
 template <class Shape, int kSlices>
-DEV void multiply_many_of(const LinearArgs& a, const ManyPlace<Shape>& at,
-                          TotalsOf<Shape>& totals) {
+DEV void multiply_many_of(const LinearArgs& a, const ManyPlace& at, ManySums<Shape>& totals) {
     switch (at.part->format) {
         case kInt4: multiply_many<Shape, kInt4, kSlices>(a, at, totals); break;
         case kInt5: multiply_many<Shape, kInt5, kSlices>(a, at, totals); break;
@@ -367,26 +298,27 @@ DEV void multiply_many_of(const LinearArgs& a, const ManyPlace<Shape>& at,
 // A warp's results, through shared memory: lanes that write side by side have the rows of a tile.
 template <class Shape>
 DEV void write_many(const LinearArgs& a, const Step& step, const ManySums<Shape>& sums) {
-    constexpr int kWidth = Shape::kWarpTiles * kTileRows, kRows = Shape::kWarpCols * kTileRows;
+    constexpr int kWidth = Shape::kWarpTiles * kTileRows, kRows = Shape::kCols * kTileRows;
     constexpr int kStride = kWidth + 4, kAtOnce = 4, kOfPass = kWarp / kWidth;  // rows
+    static_assert(kManyWarps * kRows * kStride * 4 <=
+                  kManyStages * kManyRoom * ManyStage<Shape, kInt8>::kBytes);
     // Looked up once more: meanwhile registers had no room for it.
     const int n_rows = rows_of(step, a.is_selected);
-    const ManyPlace<Shape> at = many_place<Shape>(a, n_rows);
-    if (at.is_idle()) return;
+    const ManyPlace at = many_place<Shape>(a, n_rows);
     float* shown = reinterpret_cast<float*>(launch_shared()) + warp_index() * kRows * kStride;
 #pragma unroll
     for (int t = 0; t < Shape::kWarpTiles; ++t)
 #pragma unroll
-        for (int c = 0; c < Shape::kWarpCols; ++c)
+        for (int c = 0; c < Shape::kCols; ++c)
 #pragma unroll
             for (int i = 0; i < 8; ++i)
                 shown[(c * kTileRows + tile_col(i)) * kStride + t * kTileRows + tile_row(i)] =
                     sums.at[t][c].acc[0][i];
     warp_sync();
     const LinearPart& part = *at.part;
-    const int mine = lane_index() % kWidth, tile = at.tile + at.tile_in_block() + mine / kTileRows;
+    const int mine = lane_index() % kWidth, tile = at.tile + warp_tile<Shape>() + mine / kTileRows;
     const Column column = column_of(a, part, tile, mine % kTileRows);
-    const int first_row = (at.col + at.col_in_block()) * kTileRows;
+    const int first_row = at.col * kTileRows;
     const bool is_mine = tile < at.n_tiles && column.n < part.n_out;
 #pragma unroll 1
     for (int first = lane_index() / kWidth; first < kRows; first += kAtOnce * kOfPass) {
@@ -414,45 +346,23 @@ DEV void linear_many(const LinearArgs& a) {
     const Step& step = *a.step;
     const int n_rows = rows_of(step, a.is_selected);
     if (block_y() * Shape::kCols * kTileRows >= n_rows) return begin_after_others();
-    TotalsOf<Shape> totals(launch_shared());
-    multiply_many_of<Shape, kSlices>(a, many_place<Shape>(a, n_rows), totals);
-    const ManySums<Shape> sums = totals.all();
-    block_sync();  // nobody reads stages or totals any more
+    ManySums<Shape> sums;
+    multiply_many_of<Shape, kSlices>(a, many_place<Shape>(a, n_rows), sums);
+    block_sync();  // nobody reads the stages any more
     write_many(a, step, sums);
 }
 
-using WideMany = ManyShape<2, 4, 4, 1, 3, 2, false>;
-using NarrowMany = ManyShape<1, 2, 4, 1, 3, 2, false>;
-
-DENSE_KERNEL(linear_many, WideMany::kThreads, 2, LinearArgs) {
+DENSE_KERNEL(linear_many, kManyThreads, 2, LinearArgs) {
     linear_many<WideMany, kFewSlices>(a);
 }
-DENSE_KERNEL(linear_tall_many, WideMany::kThreads, 2, LinearArgs) {
+DENSE_KERNEL(linear_tall_many, kManyThreads, 2, LinearArgs) {
     linear_many<WideMany, kManySlices>(a);
 }
-DENSE_KERNEL(linear_narrow_many, NarrowMany::kThreads, 4, LinearArgs) {
+DENSE_KERNEL(linear_narrow_many, kManyThreads, 4, LinearArgs) {
     linear_many<NarrowMany, kFewSlices>(a);
 }
-DENSE_KERNEL(linear_tall_narrow_many, NarrowMany::kThreads, 4, LinearArgs) {
+DENSE_KERNEL(linear_tall_narrow_many, kManyThreads, 4, LinearArgs) {
     linear_many<NarrowMany, kManySlices>(a);
-}
-
-// VARIANTS
-using V1 = ManyShape<2, 2, 4, 2, 4, 1, false>;
-using V3 = ManyShape<2, 4, 4, 1, 3, 2, true>;
-using V4 = ManyShape<2, 4, 4, 1, 3, 1, true>;
-using V5 = ManyShape<2, 2, 4, 2, 3, 2, true>;
-DENSE_KERNEL(linear_many_v1, V1::kThreads, 2, LinearArgs) {
-    linear_many<V1, kFewSlices>(a);
-}
-DENSE_KERNEL(linear_many_v3, V3::kThreads, 3, LinearArgs) {
-    linear_many<V3, kFewSlices>(a);
-}
-DENSE_KERNEL(linear_many_v4, V4::kThreads, 4, LinearArgs) {
-    linear_many<V4, kFewSlices>(a);
-}
-DENSE_KERNEL(linear_many_v5, V5::kThreads, 2, LinearArgs) {
-    linear_many<V5, kFewSlices>(a);
 }
 
 #endif

@@ -28,24 +28,25 @@ _MOST_STAGED_ROWS, _MOST_STAGED_TILES = 32, 10
 # By tiles of rows: how many tiles a multiprocessor has at least for them to be wide, twice as many
 # as it works on at once.
 _LEAST_WIDE_TILES = {1: 6, 2: 4}
-# More rows than the kernels of few have, where copies run beside the work.
-_LEAST_MANY_ROWS = 33
+# More rows than that have kernels of their own where copies run beside the work.
+_MOST_FEW_ROWS, _MANY_THREADS, _STAGED_BLOCKS = 32, 128, 6  # native/gpu/linear_many.h
 
 
 @dataclass(frozen=True)
 class ManyShape:
-    """Tiles of weights and of rows that a block of a linear op of many rows has, and what it takes
-    (native/gpu/linear_many.h)."""
+    """Tiles of weights and of rows that a block of a linear op of many rows has."""
 
     name: str
     tiles: int
     row_tiles: int
-    n_threads: int
-    shared_bytes: int
+
+    @property
+    def shared_bytes(self) -> int:
+        """As linear_many.h lays it out, of the widest format: numbers and scales."""
+        return _STAGED_BLOCKS * TILE_ROWS * (self.tiles * (32 + 4) + self.row_tiles * (32 + 8))
 
 
-_MANY = ManyShape("many", 8, 4, 128, 43008)
-_NARROW_MANY = ManyShape("narrow_many", 4, 2, 128, 21504)
+_MANY, _NARROW_MANY = ManyShape("many", 8, 4), ManyShape("narrow_many", 4, 2)
 
 
 def rounds_itself(rounding: Round, n_rows: int) -> bool:
@@ -151,7 +152,7 @@ class LinearShape:
 
     def many(self, n_rows: int) -> ManyShape | None:
         """The narrow one where the wide one would leave multiprocessors without blocks."""
-        if n_rows < _LEAST_MANY_ROWS or self._is_half or not self.defaults.copies_ahead:
+        if n_rows <= _MOST_FEW_ROWS or self._is_half or not self.defaults.copies_ahead:
             return None
         n_x, n_y = self._many_blocks(_MANY, n_rows)
         return _MANY if n_x * n_y >= 2 * self.n_units else _NARROW_MANY
@@ -175,8 +176,8 @@ class LinearShape:
     def n_threads(self, bucket: Bucket) -> int:
         if self.attended(bucket) is not None:
             return _ATTEND_THREADS
-        if (many := self.many(self._rows(bucket))) is not None:
-            return many.n_threads
+        if self.many(self._rows(bucket)) is not None:
+            return _MANY_THREADS
         return _ONE_THREADS if self.is_tall or self.is_one(bucket) else THREADS
 
     def staged_bytes(self, bucket: Bucket) -> int:
