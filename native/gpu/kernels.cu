@@ -5,6 +5,7 @@
 #include "follow.h"
 #include "heads.h"
 #include "linear.h"
+#include "linear_many.h"
 #include "linear_one.h"
 #include "merge.h"
 #include "platform.h"

@@ -91,15 +91,19 @@ struct LanePlace {
     }
 };
 
-// One block of the weights and of kCols tiles of rows, as a lane loads it.
-template <int kFormat, int kCols, int kHalves>
-struct BlockWords {
+// One block of kCols tiles of rows, and of the weights, too, as a lane loads it.
+template <int kCols, int kHalves>
+struct RowWords {
     static constexpr int kRows = kHalves == 2 ? kLaneRows : 1;
+    uint32 x[kCols][2][kRows][kLaneWords];
+    RowScale x_scales[kCols][4 * kHalves];
+};
+
+template <int kFormat, int kCols, int kHalves>
+struct BlockWords : RowWords<kCols, kHalves> {
     uint32 low[kFormat == kInt8 ? 2 : 1][kLaneRows][kLaneWords];
     uint32 more[kFormat == kInt6 ? 2 : 1][kLaneRows];  // of kInt5 and kInt6
     uint32 scales[4 * kHalves];
-    uint32 x[kCols][2][kRows][kLaneWords];
-    RowScale x_scales[kCols][4 * kHalves];
 };
 
 template <int kFormat, int kCols, int kHalves>

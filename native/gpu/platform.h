@@ -15,6 +15,9 @@
 // half_word(j); the products are floats, each the sum of one row's alone.
 // copy_ahead(to, from) begins to copy 16 bytes to shared memory, where kCopiesAhead, and does it
 // otherwise; end_of_group() ends a group of copies, groups_left<n>() waits until n are under way.
+// Where HAS_ROW_LOADS, load_rows(words, mine) loads as many matrices of eight rows of 16 bytes from
+// shared memory as there are words: lane 8 i + r has the place of row r of matrix i, and each lane
+// gets word lane % 4 of row lane / 4 of each.
 // launch_shared() is the shared memory that a launch asks for beside a kernel's own.
 // halves(low, high) are two numbers in a word, from_other_half(v) what the lane 16 away shows;
 // exp2_of may take for zero what is too small to be normal, maximum may pass over NaN.

@@ -215,6 +215,20 @@ DEV int tile_col(int i) {
 
 using LaneWords = uint32[kLaneRows][kLaneWords];
 
+#define HAS_ROW_LOADS
+DEV void load_rows(uint32 (&words)[2], const void* mine) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0,%1}, [%2];"
+                 : "=r"(words[0]), "=r"(words[1])
+                 : "r"(shared_address(mine))
+                 : "memory");
+}
+DEV void load_rows(uint32 (&words)[4], const void* mine) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
+                 : "r"(shared_address(mine))
+                 : "memory");
+}
+
 // A tile is two halves of eight columns; without rows to fill it, the first is done alone.
 constexpr int kFewHalves = 1;
 

@@ -346,6 +346,15 @@ DEV int tile_col(int i) {
 using LaneWords = uint32[kLaneRows][kLaneWords];
 using LaneHalves = uint32[kLaneRows][kHalfWords];
 
+#define HAS_ROW_LOADS
+template <int n>
+DEV void load_rows(uint32 (&words)[n], const void* mine) {
+    for (int i = 0; i < n; ++i) {
+        const void* row = emulated::exchange(mine, 8 * i + (lane_index() >> 2));
+        words[i] = static_cast<const uint32*>(row)[lane_index() & 3];
+    }
+}
+
 // A matrix's 16 rows, put together from what the lanes show.
 template <int kWords>
 struct Operand {

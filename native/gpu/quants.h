@@ -25,7 +25,7 @@ constexpr int kTileRows = 16, kBlock = 32;
 enum Format { kInt4 = 0, kInt5 = 1, kInt6 = 2, kInt8 = 3, kFloat = 4, kHalf = 5 };
 
 // Of the formats that meet int8: their kernels have no halves to tell from them.
-DEV int block_bytes_of(int format) {
+DEV constexpr int block_bytes_of(int format) {
     return kTileRows * (format == kInt4 ? 16 : format == kInt5 ? 20 : format == kInt6 ? 24 : 32);
 }
 constexpr int kHalfBlockBytes = kTileRows * kBlock * 2;

@@ -3,11 +3,11 @@
 import pytest
 
 from engine.backends.gpu.defaults import Defaults
-from engine.backends.gpu.fusing import Linears, Round, Rounded, Source
+from engine.backends.gpu.fusing import Linears, Part, Round, Rounded, Source
 from engine.backends.gpu.launch import Bucket
 from engine.backends.gpu.linear_shape import LinearShape
 from engine.backends.gpu.packing import RoundingKind
-from engine.ops import Activation, Attention, KvLayer
+from engine.ops import Activation, Attention, KvLayer, Weight
 
 KIB = 1024
 ONE, FOUR, SIXTEEN, THIRTY, MANY = (Bucket(n, n, 4) for n in (1, 4, 16, 30, 512))
@@ -16,9 +16,15 @@ ONE, FOUR, SIXTEEN, THIRTY, MANY = (Bucket(n, n, 4) for n in (1, 4, 16, 30, 512)
 def shape(n_tiles: int, width: int = 896, **options: object) -> LinearShape:
     x = Rounded(width)
     rounding = Round(x, Activation(width), options.pop("source", Source.NORMED))  # type: ignore[arg-type]
-    op = Linears(x, (), (), (), rounding=rounding, **options)  # type: ignore[arg-type]
+    op = Linears(x, parts_of(n_tiles), (), (), rounding=rounding, **options)  # type: ignore[arg-type]
     defaults = Defaults(tree_budget=8, staged_bytes=64 * KIB, has_wide_linears=True)
     return LinearShape(op, n_tiles, 10 * KIB, 132, defaults)
+
+
+def parts_of(*n_tiles: int) -> tuple[Part, ...]:
+    """Matrices of so many tiles, the last of which each has a row of."""
+    sizes = [16 * n - 15 for n in n_tiles]
+    return tuple(Part(Activation(n), (Weight("w", n, 896, 0),)) for n in sizes)
 
 
 @pytest.mark.parametrize(
@@ -27,9 +33,9 @@ def shape(n_tiles: int, width: int = 896, **options: object) -> LinearShape:
         (896, ONE, "linear_one"),
         (896, FOUR, "linear_8"),
         (896, SIXTEEN, "linear_16"),
-        (896, MANY, "linear_64"),
+        (896, MANY, "linear_narrow_many"),
         (4864, ONE, "linear_tall_one"),
-        (4864, MANY, "linear_tall_32"),
+        (4864, MANY, "linear_tall_narrow_many"),
         (32768, ONE, "linear_tall_8"),  # too wide for every block to round it
     ],
 )
@@ -45,13 +51,43 @@ def test_rows_and_width_choose_the_kernel(width: int, bucket: Bucket, kernel: st
         (528, THIRTY, "linear_32"),
         (529, THIRTY, "linear_wide_32"),
         (9496, FOUR, "linear_8"),
-        (9496, MANY, "linear_64"),
+        (9496, MANY, "linear_many"),
     ],
 )
 def test_matrices_of_many_blocks_have_kernels_of_which_more_fit_at_once(
     n_tiles: int, bucket: Bucket, kernel: str
 ) -> None:
     assert shape(n_tiles).kernel(bucket) == kernel
+
+
+@pytest.mark.parametrize(
+    ("n_tiles", "n_rows", "kernel", "grid"),
+    [
+        ((56,), 32, "linear_32", (56, 1, 1)),
+        ((56,), 33, "linear_narrow_many", (14, 2, 1)),
+        ((56, 8, 9), 512, "linear_narrow_many", (14 + 2 + 3, 16, 1)),  # a block is of one matrix
+        ((256,), 512, "linear_narrow_many", (64, 16, 1)),
+        ((264,), 512, "linear_many", (33, 8, 1)),  # two blocks for each multiprocessor
+        ((256, 1, 1), 500, "linear_many", (34, 8, 1)),
+    ],
+)
+def test_many_rows_have_kernels_of_their_own_where_copies_run_beside_the_work(
+    n_tiles: tuple[int, ...], n_rows: int, kernel: str, grid: tuple[int, int, int]
+) -> None:
+    op = Linears(Rounded(896), parts_of(*n_tiles), (), ())
+    defaults = Defaults(tree_budget=8, staged_bytes=64 * KIB)
+    shape, bucket = LinearShape(op, sum(n_tiles), 10 * KIB, 132, defaults), Bucket(n_rows, 1, 0)
+    assert (shape.kernel(bucket), shape.grid(bucket)) == (kernel, grid)
+
+
+@pytest.mark.parametrize(("width", "kernel"), [(896, "linear_64"), (4864, "linear_tall_32")])
+def test_many_rows_are_streamed_where_nothing_is_copied_ahead(width: int, kernel: str) -> None:
+    shape = LinearShape(
+        Linears(Rounded(width), (), (), ()), 56, 10 * KIB, 132, Defaults(tree_budget=8)
+    )
+    assert shape.kernel(MANY) == kernel
+    assert shape.grid(MANY) == (56, 512 // int(kernel[-2:]), 1)
+    assert shape.shared_bytes(MANY) == 0
 
 
 @pytest.mark.parametrize(
@@ -132,7 +168,6 @@ def test_other_attention_has_kernels_of_its_own(shape: LinearShape, bucket: Buck
 )
 def test_a_single_row_has_few_blocks_that_all_fit_if_they_can(n_tiles: int, n_blocks: int) -> None:
     assert shape(n_tiles).grid(ONE) == (n_blocks, 1, 1)
-    assert shape(n_tiles).grid(MANY) == (n_tiles, 8, 1)
 
 
 def test_weights_come_to_shared_memory_where_all_fit() -> None:
@@ -140,4 +175,4 @@ def test_weights_come_to_shared_memory_where_all_fit() -> None:
     assert shape(608).staged_bytes(ONE) == 40 * KIB
     assert shape(608).shared_bytes(ONE) > 40 * KIB  # and the row
     assert shape(9496).staged_bytes(ONE) == 0
-    assert shape(56).shared_bytes(MANY) == 0
+    assert shape(56).staged_bytes(MANY) == 0

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from engine.backends.gpu.backend import GpuBackend
+from engine.backends.gpu.launch import Bucket
 from engine.backends.gpu.model import GpuModel
 from engine.backends.likeliest import likeliest
 from engine.config import KvCacheType
@@ -37,6 +38,17 @@ def weight_of(quant: str, n_out: int, n_cols: int) -> tuple[Weight, np.ndarray, 
         return random_blocks("w", n_out, n_cols, quant, rng)
     values = rng.standard_normal((n_out, n_cols)).astype(np.float32)
     return quantized_weight("w", values, quant)
+
+
+def named_weight(name: str, quant: str, n_out: int, n_cols: int) -> tuple[Weight, np.ndarray]:
+    weight, data, _ = weight_of(quant, n_out, n_cols)
+    return Weight(name, weight.n_out, weight.n_cols, weight.type_id), data
+
+
+def kernels_of(run: ProgramRunner, n_rows: int) -> set[str]:
+    assert isinstance(run.model, GpuModel)
+    bucket = Bucket(n_rows, n_rows, 0)
+    return {launch.kernel(bucket) for launch in run.model._whole.launches}
 
 
 def rounded(x: np.ndarray, quant: str) -> np.ndarray:
@@ -83,7 +95,7 @@ def test_products_equal_float64_over_rounded_activations(
 
 
 @pytest.mark.parametrize("width", [768, 3072])
-@pytest.mark.parametrize("quant", ["Q5_0", "Q6_K", "Q4_K", "Q8_0", "F16", "BF16"])
+@pytest.mark.parametrize("quant", ["Q4_1", "Q5_0", "Q6_K", "Q4_K", "Q8_0", "F16", "BF16"])
 def test_a_row_is_bit_equal_whatever_is_computed_beside_it(
     any_lanes: GpuBackend, quant: str, width: int
 ) -> None:
@@ -95,6 +107,36 @@ def test_a_row_is_bit_equal_whatever_is_computed_beside_it(
     everything = run.run()
     for rows in ([0], [79], [3, 50], list(range(9)), list(range(17)), list(range(40, 80))):
         np.testing.assert_array_equal(run.run(rows), everything[rows])
+
+
+# What one launch may have beside each other: a matrix of several blocks, one of a tile that is not
+# full, several formats.
+OF_BLOCKS = (("Q4_0", 150), ("Q8_0", 5), ("Q5_1", 27), ("Q4_1", 16))
+OF_SUPER = (("Q6_K", 130), ("Q4_K", 5), ("Q5_K", 27), ("Q6_K", 16))
+
+
+@pytest.mark.parametrize("n_rows", [33, 70, 128])
+@pytest.mark.parametrize("width", [768, 3072])
+@pytest.mark.parametrize("parts", [OF_BLOCKS, OF_SUPER], ids=["blocks", "super"])
+def test_many_rows_of_several_matrices_are_those_of_few(
+    any_lanes: GpuBackend, parts: tuple[tuple[str, int], ...], width: int, n_rows: int
+) -> None:
+    made = [named_weight(f"w{i}", *part, width) for i, part in enumerate(parts)]
+    named: Named = {weight.name: (weight, data) for weight, data in made}
+    bias, bias_data = f32_weight("b", rows_of(1, parts[0][1], 5)[0])
+    named["b"] = bias, bias_data
+    x = rows_of(n_rows, width)
+
+    def build(p: Program, a: Activation) -> Activation:
+        outs = [p.linear(a, weight, None if i else bias) for i, (weight, _) in enumerate(made)]
+        return p.concat(outs)
+
+    run = ProgramRunner(build, x, named, backend=any_lanes)
+    everything = run.run()
+    for rows in ([n_rows - 1], list(range(20, 33))):
+        np.testing.assert_array_equal(run.run(rows), everything[rows])
+    name = "linear_tall_many" if width > 3000 else "linear_many"
+    assert (name in kernels_of(run, n_rows)) == any_lanes._weights.defaults.copies_ahead
 
 
 @pytest.mark.parametrize("width", [64, 100, 896])
@@ -199,7 +241,8 @@ def test_a_gate_and_an_up_make_their_product(
     expected = g / (1 + np.exp(-g)) * u
     found = run.run()
     assert np.abs(found - expected).max() < 3e-3 * np.abs(expected).max()
-    np.testing.assert_array_equal(run.run([0]), found[:1])
+    for rows in ([0], list(range(n_rows // 2, n_rows))):
+        np.testing.assert_array_equal(run.run(rows), found[rows])
 
 
 @pytest.mark.parametrize("n_parts", [3, 11])

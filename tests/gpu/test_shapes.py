@@ -170,7 +170,7 @@ def test_keys_that_are_not_turned(emulated: GpuBackend, kv_type: KvCacheType) ->
 
 
 @pytest.mark.parametrize("kv_type", KV_TYPES)
-@pytest.mark.parametrize("n_rows", [1, 9])
+@pytest.mark.parametrize("n_rows", [1, 9, 70])
 @pytest.mark.parametrize(
     "quants", [("Q8_0", "Q8_0", "Q8_0"), ("F16", "F16", "F16"), ("Q8_0", "Q8_0", "BF16")]
 )

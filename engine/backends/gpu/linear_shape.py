@@ -28,6 +28,25 @@ _MOST_STAGED_ROWS, _MOST_STAGED_TILES = 32, 10
 # By tiles of rows: how many tiles a multiprocessor has at least for them to be wide, twice as many
 # as it works on at once.
 _LEAST_WIDE_TILES = {1: 6, 2: 4}
+# More rows than that have kernels of their own where copies run beside the work.
+_MOST_FEW_ROWS, _MANY_THREADS, _STAGED_BLOCKS = 32, 128, 6  # native/gpu/linear_many.h
+
+
+@dataclass(frozen=True)
+class ManyShape:
+    """Tiles of weights and of rows that a block of a linear op of many rows has."""
+
+    name: str
+    tiles: int
+    row_tiles: int
+
+    @property
+    def shared_bytes(self) -> int:
+        """As linear_many.h lays it out, of the widest format: numbers and scales."""
+        return _STAGED_BLOCKS * TILE_ROWS * (self.tiles * (32 + 4) + self.row_tiles * (32 + 8))
+
+
+_MANY, _NARROW_MANY = ManyShape("many", 8, 4), ManyShape("narrow_many", 4, 2)
 
 
 def rounds_itself(rounding: Round, n_rows: int) -> bool:
@@ -121,8 +140,10 @@ class LinearShape:
             return f"{name}_one"
         if self._is_half:
             name += "_half"
-        # Half a tile of rows has kernels of its own.
         n_rows = self._rows(bucket)
+        if (many := self.many(n_rows)) is not None:
+            return f"{name}_{many.name}"
+        # Half a tile of rows has kernels of its own.
         if n_rows <= TILE_ROWS // 2:
             return f"{name}_{TILE_ROWS // 2}"
         row_tiles = self.row_tiles(n_rows)
@@ -137,17 +158,34 @@ class LinearShape:
             return False
         return self.n_tiles > least * self.n_units
 
+    def many(self, n_rows: int) -> ManyShape | None:
+        """The narrow one where the wide one would leave multiprocessors without blocks."""
+        if n_rows <= _MOST_FEW_ROWS or self._is_half or not self.defaults.copies_ahead:
+            return None
+        n_x, n_y = self._many_blocks(_MANY, n_rows)
+        return _MANY if n_x * n_y >= 2 * self.n_units else _NARROW_MANY
+
+    def _many_blocks(self, many: ManyShape, n_rows: int) -> tuple[int, int]:
+        """Those along the matrices, each of one of them, and along the rows."""
+        n_outs = [sum(weight.n_out for weight in part.weights) for part in self.op.parts]
+        n_x = sum(ceil_div(n, TILE_ROWS * many.tiles) for n in n_outs)
+        return n_x, ceil_div(n_rows, TILE_ROWS * many.row_tiles)
+
     def grid(self, bucket: Bucket) -> Grid:
         if (attention := self.attended(bucket)) is not None:
             return self.defaults.cluster, attention.kv.n_kv, 1
         if self.is_one(bucket):
             return ceil_div(self.n_tiles, self.tiles_of_block(bucket)), 1, 1
         n_rows = self._rows(bucket)
+        if (many := self.many(n_rows)) is not None:
+            return *self._many_blocks(many, n_rows), 1
         return self.n_tiles, ceil_div(n_rows, TILE_ROWS * self.row_tiles(n_rows)), 1
 
     def n_threads(self, bucket: Bucket) -> int:
         if self.attended(bucket) is not None:
             return _ATTEND_THREADS
+        if self.many(self._rows(bucket)) is not None:
+            return _MANY_THREADS
         return _ONE_THREADS if self.is_tall or self.is_one(bucket) else THREADS
 
     def staged_bytes(self, bucket: Bucket) -> int:
@@ -162,6 +200,8 @@ class LinearShape:
     def shared_bytes(self, bucket: Bucket) -> int:
         if (attention := self.attended(bucket)) is not None:
             return self._attend_bytes(attention)
+        if (many := self.many(self._rows(bucket))) is not None:
+            return many.shared_bytes
         n_own = self._one_bytes(self.tiles_of_block(bucket)) if self.is_one(bucket) else 0
         return self.staged_bytes(bucket) + n_own
 
