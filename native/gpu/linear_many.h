@@ -14,12 +14,15 @@ constexpr int kManyWarps = 4, kManyThreads = kManyWarps * kWarp;
 // Stages of shared memory, for so many blocks of a slice each.
 constexpr int kManyStages = 3, kManyRoom = 2;
 
-// Tiles of weights of a warp and of a block, and tiles of rows.
+// Tiles of weights of a warp and of a block, and tiles of rows; whether the sums of whole slices
+// are in shared memory, before the stages, for registers have no room for them and a third block.
 struct WideMany {
     static constexpr int kWarpTiles = 2, kTiles = kWarpTiles * kManyWarps, kCols = 4;
+    static constexpr bool kSharesTotals = true;
 };
 struct NarrowMany {
     static constexpr int kWarpTiles = 1, kTiles = kWarpTiles * kManyWarps, kCols = 2;
+    static constexpr bool kSharesTotals = false;
 };
 
 // Where what is copied of a block lies: the numbers of the rows and of the tiles, then the scales
@@ -164,6 +167,54 @@ struct ManySums {
     }
 };
 
+// The sums of whole slices: a lane's own, wherever they are.
+template <class Shape, bool kIsShared = Shape::kSharesTotals>
+struct ManyTotals {
+    static constexpr int kBytes = 0;
+    ManySums<Shape> sums;
+
+    DEV_MEMBER void fill(float value) { sums.fill(value); }
+    DEV_MEMBER void add(const ManySums<Shape>& slice) { sums.add(slice); }
+    DEV_MEMBER ManySums<Shape> all() const { return sums; }
+};
+
+template <class Shape>
+struct ManyTotals<Shape, true> {
+    static constexpr int kOfLane = Shape::kWarpTiles * Shape::kCols * 8;
+    static constexpr int kBytes = kManyThreads * kOfLane * 4;
+
+    // What `make` makes of every four sums, side by side, and their place among the warp's tiles.
+    template <class Make>
+    DEV_MEMBER void each(const Make& make) const {
+        auto* fours = reinterpret_cast<Floats<4>*>(launch_shared()) + thread_index();
+#pragma unroll
+        for (int i = 0; i < kOfLane; i += 4) {
+            make(fours[i / 4 * kManyThreads], i / 8 / Shape::kCols, i / 8 % Shape::kCols, i % 8);
+            if (i % 16 == 12) warp_sync();  // else all would be loaded first
+        }
+    }
+    DEV_MEMBER void fill(float value) {
+        each([&](Floats<4>& to, int, int, int) { to = {{value, value, value, value}}; });
+    }
+    DEV_MEMBER void add(const ManySums<Shape>& slice) {
+        each([&](Floats<4>& to, int t, int c, int first) {
+            Floats<4> four = to;
+#pragma unroll
+            for (int i = 0; i < 4; ++i) four.at[i] += slice.at[t][c].acc[0][first + i];
+            to = four;
+        });
+    }
+    DEV_MEMBER ManySums<Shape> all() const {
+        ManySums<Shape> sums;
+        each([&](const Floats<4>& from, int t, int c, int first) {
+            const Floats<4> four = from;
+#pragma unroll
+            for (int i = 0; i < 4; ++i) sums.at[t][c].acc[0][first + i] = four.at[i];
+        });
+        return sums;
+    }
+};
+
 // A tile of weights, and one of rows, from shared memory.
 template <int kFormat>
 DEV void load_weights(BlockWords<kFormat, 1, 2>& to, const uint8* quants, const uint32* scales) {
@@ -236,10 +287,10 @@ DEV void add_staged(ManySums<Shape>& sums, const uint8* stage) {
 
 // A warp's sums of all slices. A stage is there when its copies have arrived and all have met.
 template <class Shape, int kFormat, int kSlices>
-DEV void multiply_many(const LinearArgs& a, const ManyPlace& at, ManySums<Shape>& totals) {
+DEV void multiply_many(const LinearArgs& a, const ManyPlace& at, ManyTotals<Shape>& totals) {
     constexpr int kAhead = kManyStages - 1, kBytes = ManyStage<Shape, kFormat>::kBytes;
     constexpr int kStageBytes = kManyRoom * kBytes;
-    uint8* stages = launch_shared();
+    uint8* stages = launch_shared() + ManyTotals<Shape>::kBytes;
     const ManyCopier<Shape, kFormat, kSlices> copier(a, at);
     Walk<kSlices> ahead(a.n_blocks);
 #pragma unroll
@@ -284,7 +335,7 @@ DEV void multiply_many(const LinearArgs& a, const ManyPlace& at, ManySums<Shape>
 }
 
 template <class Shape, int kSlices>
-DEV void multiply_many_of(const LinearArgs& a, const ManyPlace& at, ManySums<Shape>& totals) {
+DEV void multiply_many_of(const LinearArgs& a, const ManyPlace& at, ManyTotals<Shape>& totals) {
     switch (at.part->format) {
         case kInt4: multiply_many<Shape, kInt4, kSlices>(a, at, totals); break;
         case kInt5: multiply_many<Shape, kInt5, kSlices>(a, at, totals); break;
@@ -346,16 +397,17 @@ DEV void linear_many(const LinearArgs& a) {
     const Step& step = *a.step;
     const int n_rows = rows_of(step, a.is_selected);
     if (block_y() * Shape::kCols * kTileRows >= n_rows) return begin_after_others();
-    ManySums<Shape> sums;
-    multiply_many_of<Shape, kSlices>(a, many_place<Shape>(a, n_rows), sums);
-    block_sync();  // nobody reads the stages any more
+    ManyTotals<Shape> totals;
+    multiply_many_of<Shape, kSlices>(a, many_place<Shape>(a, n_rows), totals);
+    const ManySums<Shape> sums = totals.all();
+    block_sync();  // nobody reads stages or totals any more
     write_many(a, step, sums);
 }
 
-DENSE_KERNEL(linear_many, kManyThreads, 2, LinearArgs) {
+DENSE_KERNEL(linear_many, kManyThreads, 3, LinearArgs) {
     linear_many<WideMany, kFewSlices>(a);
 }
-DENSE_KERNEL(linear_tall_many, kManyThreads, 2, LinearArgs) {
+DENSE_KERNEL(linear_tall_many, kManyThreads, 3, LinearArgs) {
     linear_many<WideMany, kManySlices>(a);
 }
 DENSE_KERNEL(linear_narrow_many, kManyThreads, 4, LinearArgs) {

@@ -33,9 +33,9 @@ def parts_of(*n_tiles: int) -> tuple[Part, ...]:
         (896, ONE, "linear_one"),
         (896, FOUR, "linear_8"),
         (896, SIXTEEN, "linear_16"),
-        (896, MANY, "linear_narrow_many"),
+        (896, MANY, "linear_64"),
         (4864, ONE, "linear_tall_one"),
-        (4864, MANY, "linear_tall_narrow_many"),
+        (4864, MANY, "linear_tall_32"),
         (32768, ONE, "linear_tall_8"),  # too wide for every block to round it
     ],
 )
@@ -63,21 +63,28 @@ def test_matrices_of_many_blocks_have_kernels_of_which_more_fit_at_once(
 @pytest.mark.parametrize(
     ("n_tiles", "n_rows", "kernel", "grid"),
     [
-        ((56,), 32, "linear_32", (56, 1, 1)),
-        ((56,), 33, "linear_narrow_many", (14, 2, 1)),
+        ((528,), 32, "linear_32", (528, 1, 1)),
+        ((528,), 33, "linear_narrow_many", (132, 2, 1)),
+        ((524,), 33, "linear_64", (524, 1, 1)),  # less than two blocks for each multiprocessor
         ((56, 8, 9), 512, "linear_narrow_many", (14 + 2 + 3, 16, 1)),  # a block is of one matrix
-        ((256,), 512, "linear_narrow_many", (64, 16, 1)),
-        ((264,), 512, "linear_many", (33, 8, 1)),  # two blocks for each multiprocessor
-        ((256, 1, 1), 500, "linear_many", (34, 8, 1)),
+        ((192,), 512, "linear_narrow_many", (48, 16, 1)),
+        ((200,), 512, "linear_many", (25, 8, 1)),  # one and a half wide ones
+        ((192, 1, 1), 500, "linear_many", (26, 8, 1)),
     ],
 )
 def test_many_rows_have_kernels_of_their_own_where_copies_run_beside_the_work(
     n_tiles: tuple[int, ...], n_rows: int, kernel: str, grid: tuple[int, int, int]
 ) -> None:
     op = Linears(Rounded(896), parts_of(*n_tiles), (), ())
-    defaults = Defaults(tree_budget=8, staged_bytes=64 * KIB)
+    defaults = Defaults(tree_budget=8, staged_bytes=64 * KIB, has_wide_linears=True)
     shape, bucket = LinearShape(op, sum(n_tiles), 10 * KIB, 132, defaults), Bucket(n_rows, 1, 0)
     assert (shape.kernel(bucket), shape.grid(bucket)) == (kernel, grid)
+
+
+def test_wide_ones_are_where_multiprocessors_have_room_for_several() -> None:
+    defaults = Defaults(tree_budget=8, staged_bytes=64 * KIB)
+    op = Linears(Rounded(896), parts_of(200), (), ())
+    assert LinearShape(op, 200, 10 * KIB, 132, defaults).kernel(MANY) == "linear_narrow_many"
 
 
 @pytest.mark.parametrize(("width", "kernel"), [(896, "linear_64"), (4864, "linear_tall_32")])

@@ -34,19 +34,25 @@ _MOST_FEW_ROWS, _MANY_THREADS, _STAGED_BLOCKS = 32, 128, 6  # native/gpu/linear_
 
 @dataclass(frozen=True)
 class ManyShape:
-    """Tiles of weights and of rows that a block of a linear op of many rows has."""
+    """Tiles of weights and of rows that a block of a linear op of many rows has, whether its sums
+    are in shared memory, and how many blocks a multiprocessor must have for it to pay."""
 
     name: str
     tiles: int
     row_tiles: int
+    shares_totals: bool
+    least_blocks: float
 
     @property
     def shared_bytes(self) -> int:
-        """As linear_many.h lays it out, of the widest format: numbers and scales."""
-        return _STAGED_BLOCKS * TILE_ROWS * (self.tiles * (32 + 4) + self.row_tiles * (32 + 8))
+        """As linear_many.h lays it out, of the widest format: numbers, scales and sums."""
+        of_stages = _STAGED_BLOCKS * (self.tiles * (32 + 4) + self.row_tiles * (32 + 8))
+        of_totals = 4 * TILE_ROWS * self.tiles * self.row_tiles if self.shares_totals else 0
+        return TILE_ROWS * (of_stages + of_totals)
 
 
-_MANY, _NARROW_MANY = ManyShape("many", 8, 4), ManyShape("narrow_many", 4, 2)
+_MANY = ManyShape("many", 8, 4, shares_totals=True, least_blocks=1.5)
+_NARROW_MANY = ManyShape("narrow_many", 4, 2, shares_totals=False, least_blocks=2)
 
 
 def rounds_itself(rounding: Round, n_rows: int) -> bool:
@@ -159,11 +165,14 @@ class LinearShape:
         return self.n_tiles > least * self.n_units
 
     def many(self, n_rows: int) -> ManyShape | None:
-        """The narrow one where the wide one would leave multiprocessors without blocks."""
+        """The widest that leaves no multiprocessor without blocks; None where others serve."""
         if n_rows <= _MOST_FEW_ROWS or self._is_half or not self.defaults.copies_ahead:
             return None
-        n_x, n_y = self._many_blocks(_MANY, n_rows)
-        return _MANY if n_x * n_y >= 2 * self.n_units else _NARROW_MANY
+        for many in (_MANY, _NARROW_MANY) if self.defaults.has_wide_linears else (_NARROW_MANY,):
+            n_x, n_y = self._many_blocks(many, n_rows)
+            if n_x * n_y >= many.least_blocks * self.n_units:
+                return many
+        return None
 
     def _many_blocks(self, many: ManyShape, n_rows: int) -> tuple[int, int]:
         """Those along the matrices, each of one of them, and along the rows."""
