@@ -13,12 +13,9 @@ struct EmbedArgs {
     int format, n_cols;
 };
 
-KERNEL(embed, kRowThreads, EmbedArgs) {
-    begin_after_others();
-    const Step& s = *a.step;
-    const int col = block_x() * kRowThreads + thread_index(), row = block_y();
-    if (row >= s.n_rows || col >= a.n_cols) return;
-    const int token = s.tokens[row];
+DEV void embed_at(const EmbedArgs& a, int row, int token) {
+    const int col = block_x() * kRowThreads + thread_index();
+    if (col >= a.n_cols) return;
     if (a.format == kFloat) {
         a.out[int64(row) * a.n_cols + col] =
             reinterpret_cast<const float*>(a.quants)[int64(token) * a.n_cols + col];
@@ -31,21 +28,32 @@ KERNEL(embed, kRowThreads, EmbedArgs) {
                      token % kTileRows, col % kBlock);
 }
 
-// Makes of a step of one row the one that follows it: the next position, of the token just chosen.
+KERNEL(embed, kRowThreads, EmbedArgs) {
+    begin_after_others();
+    const Step& s = *a.step;
+    const int row = block_y();
+    if (row < s.n_rows) embed_at(a, row, s.tokens[row]);
+}
+
+// Makes of a step of one row the one that follows it: the next position, of the token just chosen,
+// which is looked up.
 struct AdvanceArgs {
+    EmbedArgs embed;
     Step* step;
     const int* chosen;
     int* told;  // where the host reads what that one chooses
 };
 
-KERNEL(advance, kWarp, AdvanceArgs) {
+KERNEL(advance, kRowThreads, AdvanceArgs) {
     begin_after_others();
-    if (thread_index() != 0) return;
+    const int chosen = a.chosen[0];  // -1 where the logits were no numbers
+    const int token = chosen < 0 ? 0 : chosen;
+    embed_at(a.embed, 0, token);
+    if (block_x() != 0 || thread_index() != 0) return;
     Step& s = *a.step;
     ++s.n_past;
     ++const_cast<int*>(s.positions)[0];
-    const int token = a.chosen[0];  // -1 where the logits were no numbers
-    const_cast<int*>(s.tokens)[0] = token < 0 ? 0 : token;
+    const_cast<int*>(s.tokens)[0] = token;
     s.told = a.told;
 }
 

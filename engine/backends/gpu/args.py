@@ -58,7 +58,12 @@ class EmbedArgs(Structure):
 
 
 class AdvanceArgs(Structure):
-    _fields_ = [("step", _address), ("chosen", _address), ("told", _address)]
+    _fields_ = [
+        ("embed", EmbedArgs),
+        ("step", _address),
+        ("chosen", _address),
+        ("told", _address),
+    ]
 
 
 class NormArgs(Structure):

@@ -11,7 +11,7 @@ import numpy as np
 
 from engine.backends.arena import plan_arena
 from engine.backends.backend import KV_BLOCK_TOKENS, Bytes, Floats, Int32s, KvCache
-from engine.backends.gpu.args import AdvanceArgs
+from engine.backends.gpu.args import AdvanceArgs, EmbedArgs
 from engine.backends.gpu.choices import choose_args, most_top, scratch_bytes
 from engine.backends.gpu.device_weights import MOST_POSITIONS, DeviceWeights
 from engine.backends.gpu.driver import Address, Driver, Event, Function, Graph, Grid
@@ -278,6 +278,7 @@ class GpuModel:
         return Bucket(n, n_out, n_splits, kv.kv_type)
 
     def _launch(self, bucket: Bucket, kv: GpuKvCache, slot: int) -> None:
+        launches = self._of(bucket).launches
         if slot == 0:
             self._inputs.upload()
         elif slot == _BELOW:
@@ -288,12 +289,19 @@ class GpuModel:
             )
             self._driver.fence()
         else:
-            told = self._results[slot].address
-            args = AdvanceArgs(self._inputs.address, self._scratch["ids"], told)
-            self._driver.launch(self._functions("advance"), (1, 1, 1), 32, args)
-            self._driver.fence()
-        for launch in self._of(bucket).launches:
+            self._advance(launches[0], bucket, kv, slot)
+            launches = launches[1:]
+        for launch in launches:
             self._launch_one(launch, bucket, kv)
+
+    def _advance(self, embed: Launch, bucket: Bucket, kv: GpuKvCache, slot: int) -> None:
+        """To the step that follows: looks up the token just chosen, as a step begins with."""
+        embedding = embed.make(bucket, kv)
+        assert isinstance(embedding, EmbedArgs), "a step's first op looks up its tokens"
+        told, ids = self._results[slot].address, self._scratch["ids"]
+        args = AdvanceArgs(embedding, self._inputs.address, ids, told)
+        self._driver.launch(self._functions("advance"), embed.grid(bucket), THREADS, args)
+        self._driver.fence()
 
     def launch_times(
         self, kv: GpuKvCache, n_rows: int, n_out_rows: int, n_past: int, n_repeated: int
