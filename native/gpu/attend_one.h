@@ -138,11 +138,12 @@ DEV void attend_one(const LinearArgs& a) {
     const OneResult result = one_result(a, tiles);
     const Extras extras = constants_of(a, step, *result.part, result.column, 0, result.is_there);
     const int cache_block = cache_block_of(step, *result.part, 0);
+    const int format = first_format<kFewSlices>(tiles);
     const RoundedRows<1> row{shared.one.numbers, shared.one.scales, a.n_blocks};
-    round_one<kAttendWarps, 1>(a.rounding, row, shared.one.squares);
+    round_one<kAttendWarps, 1>(a.rounding, row, shared.one.squares, [] {});
     groups_left<0>();
     block_sync();
-    multiply_tiles<kFewSlices, kAttendWarps>(a, tiles, shared.one);
+    multiply_tiles<kFewSlices, kAttendWarps>(a, tiles, shared.one, format);
     block_sync();
     mailboxes_opened();
     if (warp_index() * 2 < tiles.n) {

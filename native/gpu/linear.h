@@ -373,8 +373,8 @@ DEV int cache_block_of(const Step& s, const LinearPart& part, int row) {
 // come along, for they show each other theirs, also where their tiles are of different parts.
 DEV float finished(const LinearArgs& a, const LinearPart& part, const Column& column, float sum,
                    const Extras& extras) {
-    if (part.bias) sum += extras.bias;
-    if (part.residual) sum += extras.residual;
+    sum += extras.bias;  // or nothing, which is added as well
+    sum += extras.residual;
     const bool is_eight_apart = part.target == kGated || a.turning.is_neox;
     const float other = shuffle_xor(sum, is_eight_apart ? 8 : 1);
     if (part.target == kGated) return silu(sum) * other;
@@ -401,16 +401,14 @@ DEV CachePlace cache_place(const LinearArgs& a, const Step& s, const LinearPart&
 // A finished result, to where it goes.
 DEV void put_result(const LinearArgs& a, const Step& s, const LinearPart& part,
                     const Column& column, int row, float value, int cache_block) {
-    if (part.target == kGated) {
-        if (!column.is_second) part.out[int64(row) * (part.n_out / 2) + column.n] = value;
+    if (part.target == kKey || part.target == kValue) {
+        const CachePlace to = cache_place(a, s, part, row, column.n);
+        kv_head(a.turning.kv, cache_block, to.head)[to.at] = float_to_half(value);
         return;
     }
-    if (part.target == kWritten || part.target == kQuery) {
-        part.out[int64(row) * part.n_out + column.n] = value;
-        return;
-    }
-    const CachePlace to = cache_place(a, s, part, row, column.n);
-    kv_head(a.turning.kv, cache_block, to.head)[to.at] = float_to_half(value);
+    const bool is_gated = part.target == kGated;
+    if (is_gated && column.is_second) return;
+    part.out[int64(row) * (is_gated ? part.n_out / 2 : part.n_out) + column.n] = value;
 }
 
 // A result, finished and written where it goes. All lanes of a warp come along.

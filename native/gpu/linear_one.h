@@ -177,19 +177,43 @@ DEV float row_product_of(int format, const TilePlace& place, int row, int slice,
     }
 }
 
+// Where a block's tile t is, of which the format is known.
+template <class Tiles>
+DEV TilePlace one_place(const LinearArgs& a, const Tiles& tiles, const OneShared& shared, int t,
+                        int format) {
+    if (!kCopiesAhead || !a.staged_bytes) {
+        const OneTile tile = tiles.at(t);
+        return tile_place(a, *tile.part, tile.tile);
+    }
+    const uint8* quants = shared.tiles + t * a.staged_bytes;
+    const int n_bytes = block_bytes_of(format) * a.n_blocks;
+    return {quants, reinterpret_cast<const uint32*>(quants + n_bytes), n_bytes, 0};
+}
+
+// A warp's tasks, one after another: two slices of a tile each.
+template <int kSlices>
+constexpr int kTileTasks = kSlices / 2;
+
+// Of a warp's first tile, if it has one: looked up before there is anything to wait for.
+template <int kSlices, class Tiles>
+DEV int first_format(const Tiles& tiles) {
+    const int t = warp_index() / kTileTasks<kSlices>;
+    return t < tiles.n ? tiles.at(t).part->format : 0;
+}
+
 // All tiles' products. Half a warp has a slice, and each lane a row of the tile.
 template <int kSlices, int kWarps, class Tiles>
-DEV void multiply_tiles(const LinearArgs& a, const Tiles& tiles, const OneShared& shared) {
-    constexpr int kTasks = kSlices / 2;  // of a tile
+DEV void multiply_tiles(const LinearArgs& a, const Tiles& tiles, const OneShared& shared,
+                        int format) {
+    constexpr int kTasks = kTileTasks<kSlices>;
     const int row = lane_index() & 15;
 #pragma unroll 1
     for (int task = warp_index(); task < tiles.n * kTasks; task += kWarps) {
         const int t = task / kTasks, slice = task % kTasks * 2 + (lane_index() >> 4);
-        const OneTile tile = tiles.at(t);
-        const TilePlace place = staged_place(a, tile_place(a, *tile.part, tile.tile),
-                                             shared.tiles + t * a.staged_bytes);
+        if (task >= kWarps) format = tiles.at(t).part->format;
+        const TilePlace place = one_place(a, tiles, shared, t, format);
         shared.sums[(t * kSlices + slice) * kSliceSums + row] =
-            row_product_of<kSlices>(tile.part->format, place, row, slice, a.n_blocks, shared);
+            row_product_of<kSlices>(format, place, row, slice, a.n_blocks, shared);
     }
 }
 
@@ -224,19 +248,24 @@ DEV void linear_one(const LinearArgs& a) {
     const bool is_there = result.is_there && is_asked;
     Extras extras = constants_of(a, step, part, result.column, 0, is_there);
     const int cache_block = cache_block_of(step, part, 0);
+    const int format = first_format<kSlices>(tiles);
     const RoundedRows<1> row{shared.numbers, shared.scales, a.n_blocks};
+    const auto load_residual = [&] {
+        if (is_there && part.residual) extras.residual = part.residual[result.column.n];
+    };
     if constexpr (kInput == 0) {
         // A row of few slices has a stretch for each warp.
-        round_one<kOneWarps, kSlices == kFewSlices ? 1 : 2>(a.rounding, row, shared.squares);
+        constexpr int kHeld = kSlices == kFewSlices ? 1 : 2;
+        round_one<kOneWarps, kHeld>(a.rounding, row, shared.squares, load_residual);
     } else {
         SHARED float mosts[2 * kOneWarps];
         begin_after_others();
+        load_residual();
         merge_one<kInput, kOneWarps>(a.attention, step, row, a.rounding.is_super, mosts);
     }
-    if (is_there && part.residual) extras.residual = part.residual[result.column.n];
     groups_left<0>();
     block_sync();
-    multiply_tiles<kSlices, kOneWarps>(a, tiles, shared);
+    multiply_tiles<kSlices, kOneWarps>(a, tiles, shared, format);
     block_sync();
     if (warp_index() * 2 >= tiles.n) return;  // two tiles a warp
     const float sum = sum_of_slices<kSlices>(shared, result.tile);

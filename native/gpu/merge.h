@@ -118,9 +118,8 @@ DEV void merge_head(const AttentionArgs& a, const Step& s, int row, int head, bo
         *reinterpret_cast<Floats<kPer>*>(a.out + at * kDims + lane_index() * kPer) = mine;
         return;
     }
-    float most = most_of_block(merged);
+    float most = most_of(merged, is_super);
     if (is_super) {  // the heads of 256 dimensions share a scale
-        most = warp_max(most);
         if (lane_index() == 0) mosts[warp_index()] = most;
         block_sync();
         const int beside = warp_index() / kHeads * kHeads;

@@ -80,6 +80,10 @@ DEV float larger(float a, float b) {
     return a > b ? a : b;
 }
 
+DEV uint32 larger(uint32 a, uint32 b) {
+    return a > b ? a : b;
+}
+
 DEV float warp_max(float v) {
     v = larger(v, shuffle_xor(v, 16));
     v = larger(v, shuffle_xor(v, 8));

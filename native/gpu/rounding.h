@@ -48,23 +48,35 @@ struct HalfRows {
     DEV_MEMBER float* scale(int row, int col) const { return scales + place(row, col) * 2; }
 };
 
-// What a number's magnitude counts as: a comparison with NaN is false, it must stay visible.
-DEV float sized(float value) {
-    const float size = magnitude(value);
-    return size < 3.0e38f ? size : 3.4e38f;
+// The largest magnitude of the numbers of a lane and of those that share a scale with it: of a
+// block of 32 or, where `is_super`, of all the warp's. Magnitudes are in the order of their bits,
+// and what is no number comes after all: it must stay visible.
+template <int kPer>
+DEV float most_of(const float (&values)[kPer], int is_super) {
+    uint32 sizes[kPer];
+#pragma unroll
+    for (int i = 0; i < kPer; ++i) sizes[i] = float_to_bits(values[i]) & 0x7fffffffu;
+#pragma unroll
+    for (int n = 1; n < kPer; n *= 2)
+#pragma unroll
+        for (int i = 0; i < kPer; i += 2 * n) sizes[i] = larger(sizes[i], sizes[i + n]);
+    const auto look_at = [&](int mask) {
+        sizes[0] = larger(sizes[0], uint32(shuffle_xor(int(sizes[0]), mask)));
+    };
+#pragma unroll
+    for (int mask = 1; mask < kBlock / kPer; mask *= 2) look_at(mask);
+    if (is_super) {
+#pragma unroll
+        for (int mask = kBlock / kPer; mask < kWarp; mask *= 2) look_at(mask);
+    }
+    const float most = bits_to_float(sizes[0]);
+    return most < 3.0e38f ? most : 3.4e38f;
 }
 
-// The largest magnitude of the numbers of a lane and of those that share a block of 32 with it.
-template <int kPer>
-DEV float most_of_block(const float (&values)[kPer]) {
-    float most = 0;
-#pragma unroll
-    for (int i = 0; i < kPer; ++i) most = larger(most, sized(values[i]));
-#pragma unroll
-    for (int mask = 1; mask < kBlock / kPer; mask *= 2)
-        most = larger(most, shuffle_xor(most, mask));
-    return most;
-}
+// To which numbers below 2^22 are added so that the last bits of the sum are the nearest whole
+// ones.
+constexpr float kWhole = 0x1.8p23f;
+constexpr uint32 kWholeBits = 0x4b400000u;
 
 // A lane's kPer columns of a row, from `col` on; `most` is the largest magnitude of what shares a
 // scale. All lanes of a warp come along, also those without columns.
@@ -77,13 +89,15 @@ DEV void write_rounded(const RoundedRows<kRows>& to, int row, int col, int width
     struct alignas(kPer) Numbers {
         int8 at[kPer];
     } numbers;
-    int sum = 0;
+    uint32 bits = 0;
 #pragma unroll
     for (int i = 0; i < kPer; ++i) {
-        const int q = is_broken ? 0 : int(nearest(values[i] * factor));
-        numbers.at[i] = int8(q);
-        sum += q;
+        const uint32 whole = float_to_bits(values[i] * factor + kWhole);
+        numbers.at[i] = int8(whole);  // of which the rest has nothing
+        bits += whole;
     }
+    int sum = int(bits - kPer * kWholeBits);
+    if (is_broken) numbers = {}, sum = 0;
 #pragma unroll
     for (int mask = 1; mask < kBlock / kPer; mask *= 2) sum += shuffle_xor(sum, mask);
     if (col >= width) return;
@@ -159,8 +173,7 @@ DEV void round_stretch(const Rounding& r, Stretch& x, const Stretch& weight, flo
 #pragma unroll
         for (int i = 0; i < kRun; ++i) x.at[i] = x.at[i] * inverse * weight.at[i];
     }
-    float most = most_of_block(x.at);
-    if (r.is_super) most = warp_max(most);
+    const float most = most_of(x.at, r.is_super);
     write_rounded(to, row, col, r.width, x.at, most);
 }
 
@@ -208,9 +221,10 @@ KERNEL(quantize_half, kRowThreads, QuantizeArgs) {
 
 // After the kernels before this one, one row by all warps of a block, to where only it reads it: x
 // itself or its norm. `squares` has room for a number of each stretch. A warp asks for kHeld
-// stretches at once.
-template <int kWarps, int kHeld>
-DEV void round_one(const Rounding& r, const RoundedRows<1>& to, float* squares) {
+// stretches at once, and then does `meanwhile`.
+template <int kWarps, int kHeld, class Meanwhile>
+DEV void round_one(const Rounding& r, const RoundedRows<1>& to, float* squares,
+                   const Meanwhile& meanwhile) {
     const int n = n_stretches_of(r.width);
     const bool is_normed = r.source == kNormed;
     Stretch held[kHeld], weight = weight_of(r, warp_index());
@@ -221,6 +235,7 @@ DEV void round_one(const Rounding& r, const RoundedRows<1>& to, float* squares) 
     };
     begin_after_others();
     load(warp_index());
+    meanwhile();
     if (is_normed) {
 #pragma unroll 1
         for (int first = warp_index(); first < n; first += kHeld * kWarps) {

@@ -32,8 +32,16 @@ DEV float squares_of(const Stretch& x) {
 }
 
 DEV float inverse_of(const float* squares, int width, float eps) {
+    constexpr int kAtOnce = 4;
+    const int n = n_stretches_of(width);
     float sum = 0;
 #pragma unroll 1
-    for (int i = 0; i < n_stretches_of(width); ++i) sum += squares[i];
+    for (int first = 0; first < n; first += kAtOnce) {
+        float some[kAtOnce];
+#pragma unroll
+        for (int i = 0; i < kAtOnce; ++i) some[i] = first + i < n ? squares[first + i] : 0.0f;
+#pragma unroll
+        for (int i = 0; i < kAtOnce; ++i) sum += some[i];
+    }
     return inverse_root(multiply_add(sum, inverse(float(width)), eps));
 }
