@@ -440,7 +440,7 @@ DEV void linear(const LinearArgs& a) {
     const Column column = column_of(a, part, tile, thread_index() & 15);
     const bool is_mine = mine_row < kTileRows && column.n < part.n_out;
     // On their way while the products are added up, where there are registers for it.
-    constexpr bool kIsEarly = kCols <= 2;
+    constexpr bool kIsEarly = kCols <= (kOfHalves ? 1 : 2);
     Extras extras[kCols];
     const auto load_constants = [&](int col) {
         const int row = (first_col + col) * kTileRows + mine_row;
