@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.gpu_loops import Loop
-from benchmarks.roofline import PREFILL_ROWS, Rates, count
+from benchmarks.roofline import KERNELS, PREFILL_ROWS, Rates, count
 from engine.backends.gpu.packing import Format
 from engine.program import Program
 
@@ -59,7 +59,7 @@ class Measured:
             bytes_per_s=self.bytes_per_s,
             cache_bytes=self.limits.cache_bytes,
             cycles_per_s=self.limits.cycles_per_s,
-            cycles={(n, kind): self.tile_cycles for n in (1, 2, 4) for kind in Format},
+            cycles={(kernel, kind): self.tile_cycles for kernel in KERNELS for kind in Format},
             attention_flops_per_s=self.attention_flops_per_s,
         )
 
@@ -107,13 +107,14 @@ def strix_halo(found: Measured, loops: dict[str, dict[str, Loop]], *, is_best: b
     """
     limits, theirs = STRIX, found.limits
     waiting = limits.cycles_per_s / theirs.cycles_per_s * found.attention_flops_per_s
-    cycles: dict[tuple[int, Format], float] = {}
-    for n in (1, 2, 4):
-        of_kernels = loops[f"linear_{16 * n}"] | loops[f"linear_half_{16 * n}"]
-        for name, loop in of_kernels.items():
-            matrix = loop.matrix * MATRIX_CYCLES / n
-            own = loop.vector / n if is_best else max(found.tile_cycles, loop.vector / n)
-            cycles[n, Format[name]] = own + matrix
+    cycles: dict[tuple[str, Format], float] = {}
+    for kernel in KERNELS:
+        of_formats = loops[f"linear_{kernel}"] | loops.get(f"linear_half_{kernel}", {})
+        for name, loop in of_formats.items():
+            matrix = loop.matrix * MATRIX_CYCLES / loop.n_tiles
+            vector = loop.vector / loop.n_tiles
+            own = vector if is_best else max(found.tile_cycles, vector)
+            cycles[kernel, Format[name]] = own + matrix
     share = COPY_SHARE if is_best else min(found.bytes_per_s / theirs.bytes_per_s, COPY_SHARE)
     worst_attention = 1 / (1 / waiting + 1 / limits.matrix_flops)
     return Rates(

@@ -26,14 +26,16 @@ MEASURED = Path(__file__).parent / "measured"
 _BY_COST = (Format.INT8, Format.INT4, Format.INT5, Format.INT6)
 # Halves have kernels of their own.
 _OF_HALVES = (Format.HALF,)
+# Tiles that a warp multiplies at once, where a kernel's name does not say how many rows they have.
+_MANY_TILES = {"many": 2 * 4, "narrow_many": 1 * 2}  # native/gpu/linear_many.h
 _INSTRUCTION = re.compile(r"\s+(?P<op>\w+)\s*(?P<to>-?\d+)?.*?//\s*(?P<address>[0-9A-F]+):")
 
 
 class Loop(msgspec.Struct, frozen=True):
-    """Vector and matrix instructions of one block of 32 columns of `n_cols` tiles; a turn of the
+    """Vector and matrix instructions of one block of 32 columns of `n_tiles` tiles; a turn of the
     loop may do several."""
 
-    n_cols: int
+    n_tiles: int
     vector: int
     matrix: int
 
@@ -43,29 +45,31 @@ def loops_of(disassembly: str) -> dict[str, list[Loop]]:
     found: dict[str, list[Loop]] = {}
     for part in re.split(r"^(?=[0-9a-f]+ <\w+>:$)", disassembly, flags=re.MULTILINE):
         name = re.match(r"[0-9a-f]+ <(\w+)>:", part)
-        columns = re.search(r"<linear(?:_tall)?(?:_half)?_(\d+)>:", part)
-        if name and columns:
-            found[name[1]] = _loops(part, max(int(columns[1]) // 16, 1))
+        rows = re.search(r"<linear(?:_tall)?(?:_half)?_(\d+|(?:narrow_)?many)>:", part)
+        if name and rows:
+            n_tiles = _MANY_TILES.get(rows[1]) or max(int(rows[1]) // 16, 1)
+            found[name[1]] = _loops(part, n_tiles)
     return found
 
 
-def _loops(kernel: str, n_cols: int) -> list[Loop]:
-    of_block = 2 * n_cols  # matrix instructions: two halves of 16 columns for each tile
+def _loops(kernel: str, n_tiles: int) -> list[Loop]:
+    of_block = 2 * n_tiles  # matrix instructions: two halves of 16 columns for each tile
     rows = [m for line in kernel.splitlines() if (m := _INSTRUCTION.match(line))]
     at = {int(row["address"], 16): i for i, row in enumerate(rows)}
+    turns = [
+        range(begin, i + 1)
+        for i, row in enumerate(rows)
+        if (begin := _begin_of_loop(row, at, i)) is not None
+        and any("wmma" in other["op"] for other in rows[begin : i + 1])
+    ]
     found: list[Loop] = []
-    for i, row in enumerate(rows):
-        if (begin := _begin_of_loop(row, at, i)) is None:
+    for turn in turns:
+        if any(other[0] in turn and other[-1] in turn for other in turns if other != turn):
             continue
-        turn = rows[begin : i + 1]
-        matrix = sum("wmma" in other["op"] for other in turn)
-        is_innermost = all(
-            _begin_of_loop(other, at, begin + k) is None for k, other in enumerate(turn[:-1])
-        )
-        if matrix and is_innermost:
-            vector = sum(other["op"].startswith("v_") for other in turn) - matrix
-            n_blocks = matrix // of_block
-            found.append(Loop(n_cols, round(vector / n_blocks), of_block))
+        ops = [rows[i]["op"] for i in turn]
+        matrix = sum("wmma" in op for op in ops)
+        vector = sum(op.startswith("v_") for op in ops) - matrix
+        found.append(Loop(n_tiles, round(vector * of_block / matrix), of_block))
     return found
 
 

@@ -1,7 +1,10 @@
 """What a step of a Program must move and compute on a GPU, and how long that takes at given rates.
 
 Counts the fused ops that the GPU backend launches (engine/backends/gpu/fusing.py), with weights as
-it packs them; tests hold the counts to the real launches. Knows no device's figures.
+it packs them; tests hold the counts to the real launches. Which kernels linear ops are depends on
+how many multiprocessors share their blocks, of a device that copies nothing beside the work. Those
+of many rows are assumed to read a matrix from memory once: blocks of the same weights are launched
+side by side, and all but the first find them in the device's cache. Knows no device's figures.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +33,9 @@ from engine.program import Program
 
 HALF_BYTES = 2
 PREFILL_ROWS = 512
+N_UNITS = 40
+# What the kernels of linear ops are called by: rows that one pass serves, or linear_many.h's.
+KERNELS = ("16", "32", "64", "narrow_many", "many")
 
 
 @dataclass(frozen=True)
@@ -37,8 +43,9 @@ class Work:
     """One fused op of one step.
 
     `tiles` are products of 16 rows of weights, a block of 32 columns and 16 rows of activations, by
-    format; `n_passes` how often the weights are gone through; `other_bytes` activations, keys and
-    values; `attention_flops` multiplications and additions with keys and values.
+    format, which `kernel` multiplies; `n_passes` how often the weights are gone through;
+    `other_bytes` activations, keys and values; `attention_flops` multiplications and additions with
+    keys and values.
     """
 
     name: str
@@ -47,12 +54,17 @@ class Work:
     n_passes: int = 1
     other_bytes: int = 0
     tiles: Mapping[Format, int] = field(default_factory=dict[Format, int])
-    n_cols: int = 1  # tiles of activations that one pass serves
+    kernel: str = KERNELS[0]
     attention_flops: float = 0.0
 
 
 def count(
-    program: Program, n_rows: int, n_past: int, n_out: int, extra: Sequence[Work] = ()
+    program: Program,
+    n_rows: int,
+    n_past: int,
+    n_out: int,
+    extra: Sequence[Work] = (),
+    n_units: int = N_UNITS,
 ) -> list[Work]:
     """The work of a step of `n_rows` after `n_past` positions that asks for `n_out` rows, and what
     is no op of the table, `extra`; over a KV cache in f16."""
@@ -69,7 +81,7 @@ def count(
     for op in fused:
         match op:
             case Linears():
-                found.append(_linears(op, n_rows, n_out))
+                found.append(_linears(op, n_rows, n_out, n_units))
             case Attention() | AttentionRound():
                 found.append(_attention(op, n_rows, n_past, n_out))
             case KvStore():
@@ -86,13 +98,13 @@ def count(
     return [*found, *extra]
 
 
-def _linears(op: Linears, n_rows: int, n_out: int) -> Work:
+def _linears(op: Linears, n_rows: int, n_out: int, n_units: int) -> Work:
     rows = n_rows if op.x.rows is Rows.STEP else n_out
     n_blocks = op.x.width // BLOCK
     # A single row is rounded by the op itself.
     is_rounded_before = op.rounding is not None and not rounds_itself(op.rounding, rows)
-    n_cols = LinearShape(op, 0, 0, 1, defaults_of("")).row_tiles(rows)
-    n_row_tiles = ceil_div(rows, TILE_ROWS)
+    shape, n_row_tiles = LinearShape(op, 0, 0, n_units, defaults_of("")), ceil_div(rows, TILE_ROWS)
+    many, n_cols = shape.many(rows), shape.row_tiles(rows)
     tiles: dict[Format, int] = {}
     n_bytes = 0
     for weight in (weight for part in op.parts for weight in part.weights):
@@ -106,10 +118,10 @@ def _linears(op: Linears, n_rows: int, n_out: int) -> Work:
         name="Linears",
         n_launches=1 + is_rounded_before,
         weight_bytes=n_bytes,
-        n_passes=ceil_div(n_row_tiles, n_cols),
+        n_passes=1 if many else ceil_div(n_row_tiles, n_cols),
         other_bytes=_activation_bytes(replace(op, outs=written), n_rows, n_out),
         tiles=tiles,
-        n_cols=min(n_row_tiles, n_cols),
+        kernel=many.name if many else str(TILE_ROWS * n_cols),
     )
 
 
@@ -149,21 +161,21 @@ def _bytes_of(x: Activation, n_rows: int, n_out: int) -> int:
 class Rates:
     """How fast a device does each kind of work.
 
-    `cycles` are those of one SIMD for a tile, by (tiles of activations a pass serves, format);
-    matrices of at most `cache_bytes` are read from memory in their first pass alone.
+    `cycles` are those of one SIMD for a tile, by kernel and format; matrices of at most
+    `cache_bytes` are read from memory in their first pass alone.
     """
 
     launch_us: float
     bytes_per_s: float
     cache_bytes: int
     cycles_per_s: float
-    cycles: Mapping[tuple[int, Format], float]
+    cycles: Mapping[tuple[str, Format], float]
     attention_flops_per_s: float
 
     def seconds(self, work: Work) -> float:
         is_cached = work.weight_bytes <= self.cache_bytes
         moved = work.weight_bytes * (1 if is_cached else work.n_passes) + work.other_bytes
-        cycles = sum(n * self.cycles[_variant(work.n_cols), kind] for kind, n in work.tiles.items())
+        cycles = sum(n * self.cycles[work.kernel, kind] for kind, n in work.tiles.items())
         return work.n_launches * self.launch_us / 1e6 + max(
             moved / self.bytes_per_s,
             cycles / self.cycles_per_s + work.attention_flops / self.attention_flops_per_s,
@@ -171,11 +183,6 @@ class Rates:
 
     def step_s(self, works: Sequence[Work]) -> float:
         return sum(self.seconds(work) for work in works)
-
-
-def _variant(n_cols: int) -> int:
-    """The kernels there are: for 1, 2 and 4 tiles of activations."""
-    return next(n for n in (1, 2, 4) if n >= min(n_cols, 4))
 
 
 def prefill_s(

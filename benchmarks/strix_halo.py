@@ -195,7 +195,7 @@ def _rates(found: Measured) -> dict[str, Any]:
 
 
 def _strix(rates: Rates) -> dict[str, Any]:
-    cycles = rates.cycles[4, Format.INT4]
+    cycles = rates.cycles["many", Format.INT4]
     operations = 2 * 16 * 16 * 32 * rates.cycles_per_s / cycles
     return {
         "device": "gfx1151",

@@ -106,17 +106,26 @@ struct BlockWords : RowWords<kCols, kHalves> {
     uint32 scales[4 * kHalves];
 };
 
+// The words of a row that a lane holds lie side by side.
+DEV void load_words(uint32 (&to)[kLaneWords], const uint32* from) {
+    struct alignas(4 * kLaneWords) Words {
+        uint32 at[kLaneWords];
+    };
+    const Words words = *reinterpret_cast<const Words*>(from);
+#pragma unroll
+    for (int j = 0; j < kLaneWords; ++j) to[j] = words.at[j];
+}
+
 template <int kFormat, int kCols, int kHalves>
-DEV void load_block(BlockWords<kFormat, kCols, kHalves>& to, const LanePlace<false>& at) {
-    const auto* words = reinterpret_cast<const uint32*>(at.quants);
+DEV void load_weights(BlockWords<kFormat, kCols, kHalves>& to, const uint8* quants,
+                      const uint32* scales) {
+    const auto* words = reinterpret_cast<const uint32*>(quants);
 #pragma unroll
     for (int i = 0; i < kLaneRows; ++i) {
         const int row = lane_row(i);
 #pragma unroll
         for (int h = 0; h < (kFormat == kInt8 ? 2 : 1); ++h)
-#pragma unroll
-            for (int j = 0; j < kLaneWords; ++j)
-                to.low[h][i][j] = words[low_word(kFormat, row, h, lane_word(j))];
+            load_words(to.low[h][i], words + low_word(kFormat, row, h, lane_word(0)));
         if (kFormat == kInt5 || kFormat == kInt6) {
 #pragma unroll
             for (int h = 0; h < (kFormat == kInt6 ? 2 : 1); ++h)
@@ -124,21 +133,27 @@ DEV void load_block(BlockWords<kFormat, kCols, kHalves>& to, const LanePlace<fal
         }
     }
 #pragma unroll
-    for (int i = 0; i < 4 * kHalves; ++i) to.scales[i] = at.scales[tile_row(i)];
+    for (int i = 0; i < 4 * kHalves; ++i) to.scales[i] = scales[tile_row(i)];
+}
+
+// Tile `col` of those of rows.
+template <int kCols, int kHalves>
+DEV void load_x(RowWords<kCols, kHalves>& to, int col, const uint32* x, const RowScale* scales) {
 #pragma unroll
-    for (int col = 0; col < kCols; ++col) {
-        const uint32* x = at.x + col * at.x_stride;
-        const RowScale* scales = at.x_scales + col * at.scale_stride;
+    for (int h = 0; h < 2; ++h)
 #pragma unroll
-        for (int h = 0; h < 2; ++h)
+        for (int i = 0; i < RowWords<kCols, kHalves>::kRows; ++i)
+            load_words(to.x[col][h][i], x + (h * kTileRows + lane_row(i)) * 4 + lane_word(0));
 #pragma unroll
-            for (int i = 0; i < BlockWords<kFormat, kCols, kHalves>::kRows; ++i)
+    for (int i = 0; i < 4 * kHalves; ++i) to.x_scales[col][i] = scales[tile_col(i)];
+}
+
+template <int kFormat, int kCols, int kHalves>
+DEV void load_block(BlockWords<kFormat, kCols, kHalves>& to, const LanePlace<false>& at) {
+    load_weights(to, at.quants, at.scales);
 #pragma unroll
-                for (int j = 0; j < kLaneWords; ++j)
-                    to.x[col][h][i][j] = x[(h * kTileRows + lane_row(i)) * 4 + lane_word(j)];
-#pragma unroll
-        for (int i = 0; i < 4 * kHalves; ++i) to.x_scales[col][i] = scales[tile_col(i)];
-    }
+    for (int col = 0; col < kCols; ++col)
+        load_x(to, col, at.x + col * at.x_stride, at.x_scales + col * at.scale_stride);
 }
 
 template <int kFormat, int kCols, int kHalves>

@@ -1,24 +1,25 @@
-// Linear ops (linear.h) of many rows, where copies run beside the work: a block has a few tiles of
-// a matrix and of rows in shared memory. A warp has tiles of weights of its own; all have the rows.
+// Linear ops (linear.h) of many rows: a block has a few tiles of a matrix and of rows in shared
+// memory. A warp has tiles of weights of its own; all have the rows. Blocks that have the same
+// weights and other rows are neighbours, so that a matrix is read from memory once.
 //
 // No sum is shared: a warp goes through the slices one after the other, each block by block, and
-// adds them up in its registers. Blocks are copied in the same order, a few ahead of the one that
-// is worked on, so that the copies go on where one slice ends and the next begins.
+// adds them up in its registers. Blocks are copied in the same order, ahead of the one that is
+// worked on, so that the copies go on where one slice ends and the next begins.
 #pragma once
 
 #include "linear.h"
 
-#if defined(HAS_ROW_LOADS)
-
 constexpr int kManyWarps = 4, kManyThreads = kManyWarps * kWarp;
-// Stages of shared memory, for so many blocks of a slice each.
-constexpr int kManyStages = 3, kManyRoom = 2;
+// Stages of shared memory, for so many blocks of a slice each. Where copies do not run beside the
+// work, it is other blocks that work meanwhile: the less each has in shared memory, the more fit.
+constexpr int kManyStages = kCopiesAhead ? 3 : 2, kManyRoom = kCopiesAhead ? 2 : 1;
 
 // Tiles of weights of a warp and of a block, and tiles of rows; whether the sums of whole slices
-// are in shared memory, before the stages, for registers have no room for them and a third block.
+// are in shared memory, before the stages, as NVIDIA's registers have no room for them and a third
+// block.
 struct WideMany {
     static constexpr int kWarpTiles = 2, kTiles = kWarpTiles * kManyWarps, kCols = 4;
-    static constexpr bool kSharesTotals = true;
+    static constexpr bool kSharesTotals = kCopiesAhead;
 };
 struct NarrowMany {
     static constexpr int kWarpTiles = 1, kTiles = kWarpTiles * kManyWarps, kCols = 2;
@@ -52,7 +53,7 @@ DEV int warp_tile() {
 // The tiles of a block are of one matrix.
 template <class Shape>
 DEV ManyPlace many_place(const LinearArgs& a, int n_rows) {
-    int p = 0, block = block_x(), n_tiles = 0;
+    int p = 0, block = block_y(), n_tiles = 0;
     for (;; ++p) {
         const int end = p + 1 < a.n_parts ? a.parts[p + 1].first_tile : a.n_tiles;
         n_tiles = end - a.parts[p].first_tile;
@@ -60,7 +61,7 @@ DEV ManyPlace many_place(const LinearArgs& a, int n_rows) {
         if (block < n_blocks) break;
         block -= n_blocks;
     }
-    return {&a.parts[p], block * Shape::kTiles, n_tiles, block_y() * Shape::kCols,
+    return {&a.parts[p], block * Shape::kTiles, n_tiles, block_x() * Shape::kCols,
             (n_rows + kTileRows - 1) / kTileRows};
 }
 
@@ -216,8 +217,11 @@ struct ManyTotals<Shape, true> {
 };
 
 // A tile of weights, and one of rows, from shared memory.
+#if defined(HAS_ROW_LOADS)
+
 template <int kFormat>
-DEV void load_weights(BlockWords<kFormat, 1, 2>& to, const uint8* quants, const uint32* scales) {
+DEV void load_staged_weights(BlockWords<kFormat, 1, 2>& to, const uint8* quants,
+                             const uint32* scales) {
     if constexpr (kFormat == kInt8) {
         uint32 words[4];
         load_rows(words, quants + 16 * lane_index());
@@ -241,7 +245,7 @@ DEV void load_weights(BlockWords<kFormat, 1, 2>& to, const uint8* quants, const 
     for (int i = 0; i < 8; ++i) to.scales[i] = pairs[(i >> 1) & 1];
 }
 
-DEV void load_x(RowWords<1, 2>& to, const uint8* x, const RowScale* scales) {
+DEV void load_staged_x(RowWords<1, 2>& to, const uint8* x, const RowScale* scales) {
     struct alignas(16) Two {
         RowScale at[2];
     };
@@ -259,6 +263,20 @@ DEV void load_x(RowWords<1, 2>& to, const uint8* x, const RowScale* scales) {
     }
 }
 
+#else
+
+template <int kFormat>
+DEV void load_staged_weights(BlockWords<kFormat, 1, 2>& to, const uint8* quants,
+                             const uint32* scales) {
+    load_weights(to, quants, scales);
+}
+
+DEV void load_staged_x(RowWords<1, 2>& to, const uint8* x, const RowScale* scales) {
+    load_x(to, 0, reinterpret_cast<const uint32*>(x), scales);
+}
+
+#endif
+
 // One block of a warp's tiles.
 template <class Shape, int kFormat>
 DEV void add_staged(ManySums<Shape>& sums, const uint8* stage) {
@@ -270,18 +288,19 @@ DEV void add_staged(ManySums<Shape>& sums, const uint8* stage) {
     BlockWords<kFormat, 1, 2> words[Shape::kWarpTiles];
 #pragma unroll
     for (int t = 0; t < Shape::kWarpTiles; ++t)
-        load_weights(words[t], quants + t * Stage::kTileBytes,
-                     reinterpret_cast<const uint32*>(scales + t * Stage::kScaleBytes));
+        load_staged_weights(words[t], quants + t * Stage::kTileBytes,
+                            reinterpret_cast<const uint32*>(scales + t * Stage::kScaleBytes));
 #pragma unroll
     for (int c = 0; c < Shape::kCols; ++c) {
         RowWords<1, 2> rows;
-        load_x(rows, stage + c * Stage::kColBytes,
-               reinterpret_cast<const RowScale*>(x_scales + c * Stage::kColScaleBytes));
+        load_staged_x(rows, stage + c * Stage::kColBytes,
+                      reinterpret_cast<const RowScale*>(x_scales + c * Stage::kColScaleBytes));
 #pragma unroll
         for (int t = 0; t < Shape::kWarpTiles; ++t) {
             static_cast<RowWords<1, 2>&>(words[t]) = rows;
             add_block(sums.at[t][c], words[t]);
         }
+        keep_order();
     }
 }
 
@@ -347,47 +366,54 @@ DEV void multiply_many_of(const LinearArgs& a, const ManyPlace& at, ManyTotals<S
 // ---- results ----
 
 // A warp's results, through shared memory: lanes that write side by side have the rows of a tile.
+// As many tiles of rows at once as the stages have room for, or one.
 template <class Shape>
 DEV void write_many(const LinearArgs& a, const Step& step, const ManySums<Shape>& sums) {
-    constexpr int kWidth = Shape::kWarpTiles * kTileRows, kRows = Shape::kCols * kTileRows;
-    constexpr int kStride = kWidth + 4, kAtOnce = 4, kOfPass = kWarp / kWidth;  // rows
-    static_assert(kManyWarps * kRows * kStride * 4 <=
-                  kManyStages * kManyRoom * ManyStage<Shape, kInt8>::kBytes);
+    constexpr int kWidth = Shape::kWarpTiles * kTileRows, kStride = kWidth + 4;
+    constexpr int kColBytes = kManyWarps * kTileRows * kStride * 4;
+    constexpr int kRoomBytes = kManyStages * kManyRoom * ManyStage<Shape, kInt8>::kBytes;
+    constexpr int kCols = Shape::kCols * kColBytes <= kRoomBytes ? Shape::kCols : 1;
+    constexpr int kRows = kCols * kTileRows, kAtOnce = 4, kOfPass = kWarp / kWidth;  // rows
+    static_assert(kCols * kColBytes <= kRoomBytes);
     // Looked up once more: meanwhile registers had no room for it.
     const int n_rows = rows_of(step, a.is_selected);
     const ManyPlace at = many_place<Shape>(a, n_rows);
     float* shown = reinterpret_cast<float*>(launch_shared()) + warp_index() * kRows * kStride;
-#pragma unroll
-    for (int t = 0; t < Shape::kWarpTiles; ++t)
-#pragma unroll
-        for (int c = 0; c < Shape::kCols; ++c)
-#pragma unroll
-            for (int i = 0; i < 8; ++i)
-                shown[(c * kTileRows + tile_col(i)) * kStride + t * kTileRows + tile_row(i)] =
-                    sums.at[t][c].acc[0][i];
-    warp_sync();
     const LinearPart& part = *at.part;
     const int mine = lane_index() % kWidth, tile = at.tile + warp_tile<Shape>() + mine / kTileRows;
     const Column column = column_of(a, part, tile, mine % kTileRows);
-    const int first_row = at.col * kTileRows;
     const bool is_mine = tile < at.n_tiles && column.n < part.n_out;
+#pragma unroll
+    for (int first_col = 0; first_col < Shape::kCols; first_col += kCols) {
+        if (first_col > 0) warp_sync();
+#pragma unroll
+        for (int t = 0; t < Shape::kWarpTiles; ++t)
+#pragma unroll
+            for (int c = 0; c < kCols; ++c)
+#pragma unroll
+                for (int i = 0; i < 8; ++i)
+                    shown[(c * kTileRows + tile_col(i)) * kStride + t * kTileRows + tile_row(i)] =
+                        sums.at[t][first_col + c].acc[0][i];
+        warp_sync();
+        const int first_row = (at.col + first_col) * kTileRows;
 #pragma unroll 1
-    for (int first = lane_index() / kWidth; first < kRows; first += kAtOnce * kOfPass) {
-        Extras extras[kAtOnce];
+        for (int first = lane_index() / kWidth; first < kRows; first += kAtOnce * kOfPass) {
+            Extras extras[kAtOnce];
 #pragma unroll
-        for (int i = 0; i < kAtOnce; ++i) {
-            const int row = first_row + first + i * kOfPass;
-            const bool is_there = is_mine && row < n_rows;
-            extras[i] = constants_of(a, step, part, column, row, is_there);
-            if (is_there && part.residual)
-                extras[i].residual = part.residual[int64(row) * part.n_out + column.n];
-        }
+            for (int i = 0; i < kAtOnce; ++i) {
+                const int row = first_row + first + i * kOfPass;
+                const bool is_there = is_mine && row < n_rows;
+                extras[i] = constants_of(a, step, part, column, row, is_there);
+                if (is_there && part.residual)
+                    extras[i].residual = part.residual[int64(row) * part.n_out + column.n];
+            }
 #pragma unroll
-        for (int i = 0; i < kAtOnce; ++i) {
-            const int at_row = first + i * kOfPass, row = first_row + at_row;
-            const bool is_there = is_mine && row < n_rows;
-            write_result(a, step, part, column, is_there, row, shown[at_row * kStride + mine],
-                         extras[i], is_there ? cache_block_of(step, part, row) : 0);
+            for (int i = 0; i < kAtOnce; ++i) {
+                const int at_row = first + i * kOfPass, row = first_row + at_row;
+                const bool is_there = is_mine && row < n_rows;
+                write_result(a, step, part, column, is_there, row, shown[at_row * kStride + mine],
+                             extras[i], is_there ? cache_block_of(step, part, row) : 0);
+            }
         }
     }
 }
@@ -396,7 +422,7 @@ template <class Shape, int kSlices>
 DEV void linear_many(const LinearArgs& a) {
     const Step& step = *a.step;
     const int n_rows = rows_of(step, a.is_selected);
-    if (block_y() * Shape::kCols * kTileRows >= n_rows) return begin_after_others();
+    if (block_x() * Shape::kCols * kTileRows >= n_rows) return begin_after_others();
     ManyTotals<Shape> totals;
     multiply_many_of<Shape, kSlices>(a, many_place<Shape>(a, n_rows), totals);
     const ManySums<Shape> sums = totals.all();
@@ -416,5 +442,3 @@ DENSE_KERNEL(linear_narrow_many, kManyThreads, 4, LinearArgs) {
 DENSE_KERNEL(linear_tall_narrow_many, kManyThreads, 4, LinearArgs) {
     linear_many<NarrowMany, kManySlices>(a);
 }
-
-#endif

@@ -124,10 +124,10 @@ DEV uint32 from_other_half(uint32 v) {
 
 constexpr bool kCopiesAhead = false;
 DEV void copy_ahead(void* to, const void* from) {
-    struct alignas(16) Words {
-        uint32 at[4];
-    };
-    *static_cast<Words*>(to) = *static_cast<const Words*>(from);
+    // Said to be of device memory: a load that might be of any waits for shared memory, too.
+    using Words = int __attribute__((ext_vector_type(4)));
+    using DeviceWords = const __attribute__((address_space(1))) Words;
+    *static_cast<Words*>(to) = *(DeviceWords*)from;
 }
 DEV void end_of_group() {}
 template <int kLeft>

@@ -29,7 +29,7 @@ DISASSEMBLY = """
 
 
 def test_innermost_loops_with_matrix_instructions_are_counted() -> None:
-    assert loops_of(DISASSEMBLY) == {"linear_16": [Loop(n_cols=1, vector=3, matrix=2)]}
+    assert loops_of(DISASSEMBLY) == {"linear_16": [Loop(n_tiles=1, vector=3, matrix=2)]}
 
 
 def test_formats_are_told_by_what_they_cost() -> None:
@@ -48,4 +48,7 @@ def test_the_kept_counts_have_every_kernel_and_format() -> None:
     for n in (1, 2, 4):
         loops = found[f"linear_{16 * n}"] | found[f"linear_half_{16 * n}"]
         assert set(loops) == {kind.name for kind in Format if kind is not Format.FLOAT}
-        assert all(loop.n_cols == n and loop.matrix == 2 * n for loop in loops.values())
+        assert all(loop.n_tiles == n and loop.matrix == 2 * n for loop in loops.values())
+    for name, n in (("many", 8), ("narrow_many", 2)):
+        assert {loop.n_tiles for loop in found[f"linear_{name}"].values()} == {n}
+        assert found[f"linear_{name}"].keys() == found[f"linear_tall_{name}"].keys()

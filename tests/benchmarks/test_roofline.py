@@ -1,5 +1,6 @@
 """Counts of work are those of the real launches; times follow from rates."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from gguf import GGMLQuantizationType as Type
 
 from benchmarks import gpu
 from benchmarks.roofline import Rates, Work, count, prefill_s
+from engine.backends.gpu.emulated import EmulatedDriver
 from engine.backends.gpu.packing import Format, pack, packed_bytes
 from engine.config import EngineConfig
 from engine.engine import Engine
@@ -22,7 +24,7 @@ RATES = Rates(
     bytes_per_s=1e6,
     cache_bytes=1000,
     cycles_per_s=1e3,
-    cycles={(n, kind): 10.0 / n for n in (1, 2, 4) for kind in Format},
+    cycles={("64", Format.INT4): 2.5, ("16", Format.INT8): 10.0},
     attention_flops_per_s=1e6,
 )
 
@@ -42,10 +44,15 @@ def test_work_is_what_is_launched(engine: Engine, n_rows: int, n_out: int) -> No
 
 def assert_work_is_launched(engine: Engine, n_rows: int, n_out: int) -> None:
     launched = gpu.launches(engine, n_rows, 8, n_out, n_repeated=1)
-    counted = count(engine._model.program, n_rows, 8, n_out)
+    counted = count(engine._model.program, n_rows, 8, n_out, n_units=EmulatedDriver.n_units)
     assert sum(row["n"] for row in launched) == sum(work.n_launches for work in counted)
-    streamed = sum(row["n"] * row["weight_bytes"] * row["grid"][1] for row in launched)
+    linears = [row for row in launched if row["weight_bytes"]]
+    many = {row["kernel"] for row in linears if row["kernel"].endswith("many")}
+    n_passes = {row["kernel"]: 1 if row["kernel"] in many else row["grid"][1] for row in linears}
+    streamed = sum(row["n"] * row["weight_bytes"] * n_passes[row["kernel"]] for row in linears)
     assert streamed == sum(work.weight_bytes * work.n_passes for work in counted)
+    names = {re.sub("linear_(tall_)?", "", kernel) for kernel in many}
+    assert names == {work.kernel for work in counted if work.kernel.endswith("many")}
 
 
 def test_work_with_halves_is_what_is_launched(host_compiler: None, tmp_path: Path) -> None:
@@ -81,14 +88,14 @@ def test_attention_reads_all_keys_and_multiplies_those_that_rows_see() -> None:
 def test_products_are_counted_in_tiles() -> None:
     first, *_ = (work for work in count(_program(), 17, 0, 1) if work.name == "Linears")
     assert first.tiles == {Format.INT8: (4 + 2 + 2) * 2 * 2}  # rows, blocks, tiles of activations
-    assert (first.n_passes, first.n_cols) == (1, 2)
+    assert (first.n_passes, first.kernel) == (1, "32")
     assert [w.n_passes for w in count(_program(), 65, 0, 1) if w.name == "Linears"] == [2, 1]
 
 
 def test_the_slower_of_moving_and_computing_decides() -> None:
     moving = Work("a", 1, weight_bytes=500, other_bytes=500, tiles={Format.INT8: 0})
     assert RATES.seconds(moving) == pytest.approx(2e-6 + 1e-3)
-    computing = Work("b", 3, weight_bytes=500, tiles={Format.INT4: 7}, n_cols=3,
+    computing = Work("b", 3, weight_bytes=500, tiles={Format.INT4: 7}, kernel="64",
                      attention_flops=1e3)  # fmt: skip
     assert RATES.seconds(computing) == pytest.approx(6e-6 + 7 * 2.5 / 1e3 + 1e-3)
 

@@ -10,7 +10,15 @@ from benchmarks import qwen36_shape
 from benchmarks.device_rates import COPY_SHARE, GAP_US, STRIX, Measured, measured, strix_halo
 from benchmarks.gpu_loops import kept
 from benchmarks.roofline import count, prefill_s
-from benchmarks.strix_halo import MEASURED, check, of_qwen36, predict, reports_of, worst_factor
+from benchmarks.strix_halo import (
+    MEASURED,
+    PROMPT,
+    check,
+    of_qwen36,
+    predict,
+    reports_of,
+    worst_factor,
+)
 from benchmarks.strix_halo_tables import markdown
 from engine.backends.gpu.packing import Format
 
@@ -58,7 +66,7 @@ def test_the_worst_case_is_worse_in_everything() -> None:
     for key, cycles in best.cycles.items():
         assert cycles <= worst.cycles[key]
         assert cycles > 64  # its two matrix instructions alone
-    assert best.cycles[4, Format.INT4] < best.cycles[1, Format.INT4]
+    assert best.cycles["many", Format.INT4] < best.cycles["16", Format.INT4]
 
 
 def test_a_device_that_reaches_more_than_copies_do_is_no_better_than_they() -> None:
@@ -85,7 +93,7 @@ def test_predictions_have_their_order() -> None:
         assert all(low[name][key] < value for key, value in high[name].items())
     assert all(high["verify_ms"][key] < value for key, value in low["verify_ms"].items())
     for found in (low, high):
-        assert found["dense_ttft_s"] > 30
+        assert found["dense_ttft_s"] > 2 * 27e9 * PROMPT / STRIX.matrix_flops
         assert list(found["verify_ms"].values()) == sorted(found["verify_ms"].values())
         speeds = list(found["decode_tokens_per_s"].values())
         assert speeds == sorted(speeds, reverse=True)

@@ -64,31 +64,53 @@ def test_matrices_of_many_blocks_have_kernels_of_which_more_fit_at_once(
     ("n_tiles", "n_rows", "kernel", "grid"),
     [
         ((528,), 32, "linear_32", (528, 1, 1)),
-        ((528,), 33, "linear_narrow_many", (132, 2, 1)),
+        ((528,), 33, "linear_narrow_many", (2, 132, 1)),
         ((524,), 33, "linear_64", (524, 1, 1)),  # less than two blocks for each multiprocessor
-        ((56, 8, 9), 512, "linear_narrow_many", (14 + 2 + 3, 16, 1)),  # a block is of one matrix
-        ((192,), 512, "linear_narrow_many", (48, 16, 1)),
-        ((200,), 512, "linear_many", (25, 8, 1)),  # one and a half wide ones
-        ((192, 1, 1), 500, "linear_many", (26, 8, 1)),
+        ((56, 8, 9), 512, "linear_narrow_many", (16, 14 + 2 + 3, 1)),  # a block is of one matrix
+        ((192,), 512, "linear_narrow_many", (16, 48, 1)),
+        ((200,), 512, "linear_many", (8, 25, 1)),  # one and a half wide ones
+        ((192, 1, 1), 500, "linear_many", (8, 26, 1)),
     ],
 )
-def test_many_rows_have_kernels_of_their_own_where_copies_run_beside_the_work(
-    n_tiles: tuple[int, ...], n_rows: int, kernel: str, grid: tuple[int, int, int]
+@pytest.mark.parametrize(
+    "defaults",
+    [
+        Defaults(tree_budget=8, staged_bytes=64 * KIB, has_wide_linears=True),
+        Defaults(tree_budget=8),
+    ],
+    ids=["copies ahead", "copies in between"],
+)
+def test_many_rows_have_kernels_of_their_own(
+    n_tiles: tuple[int, ...],
+    n_rows: int,
+    kernel: str,
+    grid: tuple[int, int, int],
+    defaults: Defaults,
 ) -> None:
     op = Linears(Rounded(896), parts_of(*n_tiles), (), ())
-    defaults = Defaults(tree_budget=8, staged_bytes=64 * KIB, has_wide_linears=True)
     shape, bucket = LinearShape(op, sum(n_tiles), 10 * KIB, 132, defaults), Bucket(n_rows, 1, 0)
     assert (shape.kernel(bucket), shape.grid(bucket)) == (kernel, grid)
 
 
-def test_wide_ones_are_where_multiprocessors_have_room_for_several() -> None:
-    defaults = Defaults(tree_budget=8, staged_bytes=64 * KIB)
+@pytest.mark.parametrize(
+    ("staged_bytes", "has_wide", "kernel", "n_bytes"),
+    [
+        (64 * KIB, True, "linear_many", 74 * KIB),
+        (64 * KIB, False, "linear_narrow_many", 21 * KIB),
+        (0, False, "linear_many", 14 * KIB),  # its sums stay in registers
+    ],
+)
+def test_wide_ones_are_where_multiprocessors_have_room_for_several(
+    staged_bytes: int, has_wide: bool, kernel: str, n_bytes: int
+) -> None:
+    defaults = Defaults(tree_budget=8, staged_bytes=staged_bytes, has_wide_linears=has_wide)
     op = Linears(Rounded(896), parts_of(200), (), ())
-    assert LinearShape(op, 200, 10 * KIB, 132, defaults).kernel(MANY) == "linear_narrow_many"
+    shape = LinearShape(op, 200, 10 * KIB, 132, defaults)
+    assert (shape.kernel(MANY), shape.shared_bytes(MANY)) == (kernel, n_bytes)
 
 
 @pytest.mark.parametrize(("width", "kernel"), [(896, "linear_64"), (4864, "linear_tall_32")])
-def test_many_rows_are_streamed_where_nothing_is_copied_ahead(width: int, kernel: str) -> None:
+def test_many_rows_of_few_weights_are_streamed(width: int, kernel: str) -> None:
     shape = LinearShape(
         Linears(Rounded(width), (), (), ()), 56, 10 * KIB, 132, Defaults(tree_budget=8)
     )

@@ -28,14 +28,15 @@ _MOST_STAGED_ROWS, _MOST_STAGED_TILES = 32, 10
 # By tiles of rows: how many tiles a multiprocessor has at least for them to be wide, twice as many
 # as it works on at once.
 _LEAST_WIDE_TILES = {1: 6, 2: 4}
-# More rows than that have kernels of their own where copies run beside the work.
-_MOST_FEW_ROWS, _MANY_THREADS, _STAGED_BLOCKS = 32, 128, 6  # native/gpu/linear_many.h
+# More rows than that have kernels of their own (native/gpu/linear_many.h).
+_MOST_FEW_ROWS, _MANY_THREADS = 32, 128
 
 
 @dataclass(frozen=True)
 class ManyShape:
     """Tiles of weights and of rows that a block of a linear op of many rows has, whether its sums
-    are in shared memory, and how many blocks a multiprocessor must have for it to pay."""
+    are in shared memory where copies run beside the work, and how many blocks a multiprocessor must
+    have for it to pay."""
 
     name: str
     tiles: int
@@ -43,11 +44,12 @@ class ManyShape:
     shares_totals: bool
     least_blocks: float
 
-    @property
-    def shared_bytes(self) -> int:
+    def shared_bytes(self, *, copies_ahead: bool) -> int:
         """As linear_many.h lays it out, of the widest format: numbers, scales and sums."""
-        of_stages = _STAGED_BLOCKS * (self.tiles * (32 + 4) + self.row_tiles * (32 + 8))
-        of_totals = 4 * TILE_ROWS * self.tiles * self.row_tiles if self.shares_totals else 0
+        n_staged = 6 if copies_ahead else 2
+        of_stages = n_staged * (self.tiles * (32 + 4) + self.row_tiles * (32 + 8))
+        has_totals = self.shares_totals and copies_ahead
+        of_totals = 4 * TILE_ROWS * self.tiles * self.row_tiles if has_totals else 0
         return TILE_ROWS * (of_stages + of_totals)
 
 
@@ -166,19 +168,22 @@ class LinearShape:
 
     def many(self, n_rows: int) -> ManyShape | None:
         """The widest that leaves no multiprocessor without blocks; None where others serve."""
-        if n_rows <= _MOST_FEW_ROWS or self._is_half or not self.defaults.copies_ahead:
+        if n_rows <= _MOST_FEW_ROWS or self._is_half:
             return None
-        for many in (_MANY, _NARROW_MANY) if self.defaults.has_wide_linears else (_NARROW_MANY,):
+        # What is copied ahead takes more shared memory than every device has for wide ones.
+        has_room = self.defaults.has_wide_linears or not self.defaults.copies_ahead
+        for many in (_MANY, _NARROW_MANY) if has_room else (_NARROW_MANY,):
             n_x, n_y = self._many_blocks(many, n_rows)
             if n_x * n_y >= many.least_blocks * self.n_units:
                 return many
         return None
 
     def _many_blocks(self, many: ManyShape, n_rows: int) -> tuple[int, int]:
-        """Those along the matrices, each of one of them, and along the rows."""
+        """Those along the rows, and along the matrices, each of one of them. Neighbours along x
+        work at the same time, on the same weights, which are read from memory once for all rows."""
         n_outs = [sum(weight.n_out for weight in part.weights) for part in self.op.parts]
-        n_x = sum(ceil_div(n, TILE_ROWS * many.tiles) for n in n_outs)
-        return n_x, ceil_div(n_rows, TILE_ROWS * many.row_tiles)
+        n_y = sum(ceil_div(n, TILE_ROWS * many.tiles) for n in n_outs)
+        return ceil_div(n_rows, TILE_ROWS * many.row_tiles), n_y
 
     def grid(self, bucket: Bucket) -> Grid:
         if (attention := self.attended(bucket)) is not None:
@@ -210,7 +215,7 @@ class LinearShape:
         if (attention := self.attended(bucket)) is not None:
             return self._attend_bytes(attention)
         if (many := self.many(self._rows(bucket))) is not None:
-            return many.shared_bytes
+            return many.shared_bytes(copies_ahead=self.defaults.copies_ahead)
         n_own = self._one_bytes(self.tiles_of_block(bucket)) if self.is_one(bucket) else 0
         return self.staged_bytes(bucket) + n_own
 
