@@ -300,7 +300,7 @@ DEV void add_staged(ManySums<Shape>& sums, const uint8* stage) {
             static_cast<RowWords<1, 2>&>(words[t]) = rows;
             add_block(sums.at[t][c], words[t]);
         }
-        keep_order();
+        keep_order();  // else rows would be loaded that registers have no room for yet
     }
 }
 

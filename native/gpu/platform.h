@@ -13,8 +13,9 @@
 //                                   less work than a whole one, or 2
 // and the same for halves: a row's 16 columns are eight words, of which a lane holds kHalfWords,
 // half_word(j); the products are floats, each the sum of one row's alone.
-// copy_ahead(to, from) begins to copy 16 bytes to shared memory, where kCopiesAhead, and does it
-// otherwise; end_of_group() ends a group of copies, groups_left<n>() waits until n are under way.
+// copy_ahead(to, from) begins to copy 16 bytes of device memory to shared memory, where
+// kCopiesAhead, and does it otherwise; end_of_group() ends a group of copies, groups_left<n>()
+// waits until n are under way.
 // Where HAS_ROW_LOADS, load_rows(words, mine) loads as many matrices of eight rows of 16 bytes from
 // shared memory as there are words: lane 8 i + r has the place of row r of matrix i, and each lane
 // gets word lane % 4 of row lane / 4 of each.

@@ -170,7 +170,7 @@ class LinearShape:
         """The widest that leaves no multiprocessor without blocks; None where others serve."""
         if n_rows <= _MOST_FEW_ROWS or self._is_half:
             return None
-        # What is copied ahead takes more shared memory than every device has for wide ones.
+        # Wide ones that copy ahead need more shared memory than most devices have.
         has_room = self.defaults.has_wide_linears or not self.defaults.copies_ahead
         for many in (_MANY, _NARROW_MANY) if has_room else (_NARROW_MANY,):
             n_x, n_y = self._many_blocks(many, n_rows)
