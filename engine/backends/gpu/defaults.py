@@ -44,6 +44,7 @@ TABLE = {
     "gfx110": Defaults(tree_budget=8),
     "gfx115": Defaults(tree_budget=22),
     "gfx120": Defaults(tree_budget=22),
+    "sm_": Defaults(tree_budget=22, staged_bytes=72 * 1024),
     "sm_8": Defaults(tree_budget=22, staged_bytes=72 * 1024),
     "sm_9": Defaults(
         tree_budget=31,
