@@ -4,7 +4,7 @@ Counts the fused ops that the GPU backend launches (engine/backends/gpu/fusing.p
 it packs them; tests hold the counts to the real launches. Which kernels linear ops are depends on
 how many multiprocessors share their blocks, of a device that copies nothing beside the work. Those
 of many rows are assumed to read a matrix from memory once: blocks of the same weights are launched
-side by side, and all but the first find them in the device's cache. Knows no device's figures.
+side by side, and all but the first find them in the device's cache. Knows no device's rates.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +33,7 @@ from engine.program import Program
 
 HALF_BYTES = 2
 PREFILL_ROWS = 512
-N_UNITS = 40
+N_UNITS = 40  # of the device that is predicted, a Strix Halo
 # What the kernels of linear ops are called by: rows that one pass serves, or linear_many.h's.
 KERNELS = ("16", "32", "64", "narrow_many", "many")
 
@@ -76,7 +76,7 @@ def count(
         for op in fused
         if isinstance(op, Linears) and op.rounding is not None
         for part in op.parts
-        if rounds_itself(op.rounding, n_rows if op.x.rows is Rows.STEP else n_out)
+        if rounds_itself(op.rounding, _rows_of(op.x, n_rows, n_out))
     }
     for op in fused:
         match op:
@@ -99,7 +99,7 @@ def count(
 
 
 def _linears(op: Linears, n_rows: int, n_out: int, n_units: int) -> Work:
-    rows = n_rows if op.x.rows is Rows.STEP else n_out
+    rows = _rows_of(op.x, n_rows, n_out)
     n_blocks = op.x.width // BLOCK
     # A single row is rounded by the op itself.
     is_rounded_before = op.rounding is not None and not rounds_itself(op.rounding, rows)
@@ -127,7 +127,7 @@ def _linears(op: Linears, n_rows: int, n_out: int, n_units: int) -> Work:
 
 def _attention(op: Attention | AttentionRound, n_rows: int, n_past: int, n_out: int) -> Work:
     of = op.attention if isinstance(op, AttentionRound) else op
-    rows = n_rows if of.q.rows is Rows.STEP else n_out
+    rows = _rows_of(of.q, n_rows, n_out)
     keys = n_past + n_rows if of.is_block else n_past + (n_rows + 1) / 2  # of a row, on average
     keys = min(keys, of.window) if of.window else keys
     kv_bytes = 2 * (n_past + n_rows) * of.kv.n_kv * of.kv.head_dim * HALF_BYTES
@@ -146,12 +146,16 @@ def _attention(op: Attention | AttentionRound, n_rows: int, n_past: int, n_out: 
     )
 
 
+def _rows_of(x: Activation, n_rows: int, n_out: int) -> int:
+    return n_rows if x.rows is Rows.STEP else n_out
+
+
 def _activation_bytes(op: Op, n_rows: int, n_out: int) -> int:
     return sum(_bytes_of(x, n_rows, n_out) for x in dict.fromkeys(activations_of(op)))
 
 
 def _bytes_of(x: Activation, n_rows: int, n_out: int) -> int:
-    rows = n_rows if x.rows is Rows.STEP else n_out
+    rows = _rows_of(x, n_rows, n_out)
     if not isinstance(x, Rounded):
         return 4 * rows * x.width
     return rows * (x.width * x.number_bytes + x.width // 4)  # two floats for each block of 32

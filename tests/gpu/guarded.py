@@ -27,7 +27,7 @@ def guarded_driver(name: str = "emulated", **options: Any) -> Guarded:
             self._sizes: dict[Address, int] = {}
             self._freed: list[str] = []
             super().__init__(**options)
-            self.n_units = 2  # whatever it is: kernels are chosen by it
+            self.n_units = 2  # as the emulated device has: kernels are chosen by it
 
         def allocate(self, n_bytes: int) -> Address:
             # The guard behind begins at the very byte after the buffer. Memory that was never

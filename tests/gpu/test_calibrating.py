@@ -73,6 +73,7 @@ def test_the_table_has_what_was_published() -> None:
     assert defaults_of("gfx1100").tree_budget == 8
     assert defaults_of("gfx1151").prefill_rows == defaults_of("gfx1100").prefill_rows == 512
     assert defaults_of("unheard-of") is TABLE[""]
+    assert all(defaults_of(f"sm_{n}").copies_ahead for n in (80, 90, 100, 120))  # platform_cuda.h
 
 
 def prepare(engine: Engine) -> None:

@@ -40,10 +40,8 @@ def choose_args(
     *,
     is_log_softmax: bool = True,
     is_told: bool = True,
-    n_chunks: int | None = None,
 ) -> ChooseArgs:
     """For the best k of each selected row of x; room as `scratch_bytes` says, and for `values`.
-    With `is_told` the step's `told` gets the ids, too. Of others' chunks there are `n_chunks`."""
+    With `is_told` the step's `told` gets the ids, too."""
     rooms = (scratch[name] for name in ("keys", "sums", "ids", "values"))
-    n_chunks = n_chunks_of(width) if n_chunks is None else n_chunks
-    return ChooseArgs(step, x, *rooms, width, n_chunks, k, is_log_softmax, is_told)
+    return ChooseArgs(step, x, *rooms, width, n_chunks_of(width), k, is_log_softmax, is_told)

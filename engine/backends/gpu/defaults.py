@@ -45,7 +45,6 @@ TABLE = {
     "gfx115": Defaults(tree_budget=22),
     "gfx120": Defaults(tree_budget=22),
     "sm_": Defaults(tree_budget=22, staged_bytes=72 * 1024),
-    "sm_8": Defaults(tree_budget=22, staged_bytes=72 * 1024),
     "sm_9": Defaults(
         tree_budget=31,
         prefill_rows=2048,
@@ -54,7 +53,6 @@ TABLE = {
         cluster=8,
         cluster_bytes=32 * 1024,
     ),
-    "sm_12": Defaults(tree_budget=22, staged_bytes=72 * 1024),
 }
 
 

@@ -21,9 +21,11 @@ def ceil_div(n: int, d: int) -> int:
     return -(-n // d)
 
 
-def prefill_bytes(head_dim: int) -> int:
+def prefill_bytes(head_dim: int, *, copies_ahead: bool) -> int:
     """Shared memory of a block that attends to one split while it copies the next
-    (native/gpu/prefill.h: PrefillShared with two stages)."""
+    (native/gpu/prefill.h: PrefillShared with two stages); one stage is the kernel's own."""
+    if not copies_ahead:
+        return 0
     key_words, value_words = head_dim // 2, 16 * head_dim * (SPLIT_KEYS // KV_BLOCK_TOKENS)
     padding = 0 if key_words == 16 else 4  # lanes.h: stride_of
     return 2 * 4 * (SPLIT_KEYS * (key_words + padding) + value_words) + _PREFILL_BOUNDS

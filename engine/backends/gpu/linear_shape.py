@@ -107,8 +107,8 @@ class LinearShape:
         return rounds or self.merges(bucket)
 
     def n_best(self, bucket: Bucket) -> int | None:
-        """Of how many results each it notes the best for an argmax: two tiles' at most; None where
-        it does not."""
+        """How many chunks of its results it notes the best of, for an argmax: those of each warp's
+        two tiles; None where it notes none."""
         if not self.is_one(bucket) or self.attended(bucket) is not None:
             return None
         n, n_blocks = self.tiles_of_block(bucket), self.grid(bucket)[0]

@@ -373,7 +373,7 @@ class Lowering:
             name = "prefill" if is_prompt(bucket) else "attention_whole"
             return bucket.of_cache(f"{name}_{dims}")
 
-        n_shared = prefill_bytes(dims) if self._device.defaults.copies_ahead else 0
+        n_shared = prefill_bytes(dims, copies_ahead=self._device.defaults.copies_ahead)
         return Launch(
             kernel,
             lambda b: (b.n_splits or 1, op.kv.n_kv, n_tiles(b)),

@@ -391,8 +391,8 @@ class GpuModel:
         self._settle_result()
         n = n_rows * k
         found = self._best[: 2 * n]
-        ids, values = found.reshape(2, n_rows, k)
-        room = {**self._scratch, "ids": ids.ctypes.data, "values": values.ctypes.data}
+        to = found.ctypes.data
+        room = {**self._scratch, "ids": to, "values": to + 4 * n}
         args = choose_args(
             self._inputs.address, self._current.result, room, x.width, k,
             is_log_softmax=False, is_told=False,

@@ -64,7 +64,7 @@ def sparse_launches(
     copies_ahead: bool,
 ) -> list[Launch]:
     """Means of blocks, each row's shares of them, the selection by head, and attention over it."""
-    n_shared = prefill_bytes(op.kv.head_dim) if copies_ahead else 0
+    n_shared = prefill_bytes(op.kv.head_dim, copies_ahead=copies_ahead)
     sparse, at, rows = _sparse(op), _Room.of(op, max_rows), op.q.rows
 
     def make(bucket: Bucket, kv: GpuKvCache) -> SparseArgs:
